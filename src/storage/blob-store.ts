@@ -1,5 +1,5 @@
-import type { CallOptions } from "../base/call.ts";
 import type { ByteStream } from "../base/byte-stream.ts";
+import type { CallOptions } from "../base/call.ts";
 import type { Digest } from "../oci/digest.ts";
 
 /**

@@ -1,0 +1,293 @@
+import { type FileHandle, open, opendir, stat } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import type { ByteStream } from "../../base/byte-stream.ts";
+import type { CallOptions } from "../../base/call.ts";
+import type { Log } from "../../base/log.ts";
+import { type Digest, digestAlgorithm, digestOf, isDigest } from "../../oci/digest.ts";
+import { type BlobStat, type BlobStore, type OpenBlob, StorageError } from "../blob-store.ts";
+import { BLOBS_PREFIX, blobKey } from "../layout.ts";
+import {
+  copyToTemporary,
+  discard,
+  makeTemporaryFolder,
+  pathInRoot,
+  publish,
+  removeFile,
+  writeTemporary,
+} from "./durable.ts";
+import { asStorageError, errnoOf, isMissing } from "./errno.ts";
+import { ReadBuffers } from "./read-buffers.ts";
+
+/** Blobs in files below `root`. Whoever runs a server on them holds the root (`openRoot`). */
+export async function createFsBlobStore(o: { root: string; log: Log }): Promise<BlobStore> {
+  const root = resolve(o.root);
+  await makeTemporaryFolder(root);
+  return new FsBlobStore(root, o.log);
+}
+
+class FsBlobStore implements BlobStore {
+  readonly name = "filesystem";
+  readonly #root: string;
+  readonly #log: Log;
+  readonly #buffers = new ReadBuffers();
+
+  constructor(root: string, log: Log) {
+    this.#root = root;
+    this.#log = log;
+  }
+
+  async stat(digest: Digest, o: CallOptions): Promise<BlobStat | undefined> {
+    o.signal.throwIfAborted();
+    const size = await this.#sizeOf(digest);
+    return size === undefined ? undefined : { digest, size };
+  }
+
+  async open(digest: Digest, o: CallOptions): Promise<OpenBlob | undefined> {
+    o.signal.throwIfAborted();
+    let file: FileHandle;
+    try {
+      file = await open(this.#path(digest), "r");
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw asStorageError(error, `opening blob ${digest}`);
+    }
+    try {
+      const size = heldSize(digest, await file.stat());
+      if (size !== undefined) return new FsOpenBlob(digest, size, file, this.#buffers);
+    } catch (error) {
+      await file.close();
+      throw asStorageError(error, `opening blob ${digest}`);
+    }
+    await file.close();
+    return undefined;
+  }
+
+  async put(digest: Digest, bytes: Uint8Array, o: CallOptions): Promise<void> {
+    o.signal.throwIfAborted();
+    if (digestOf(bytes, digestAlgorithm(digest)) !== digest) {
+      throw new StorageError("corrupt", `the content to be kept as ${digest} has another digest`);
+    }
+    try {
+      if (await this.#holdsExactly(digest, bytes, o)) return;
+      const temporary = await writeTemporary(this.#root, bytes);
+      await this.#publishOrDiscard(temporary, digest);
+    } catch (error) {
+      throw asStorageError(error, `writing blob ${digest}`);
+    }
+  }
+
+  async ingest(digest: Digest, path: string, o: CallOptions): Promise<void> {
+    o.signal.throwIfAborted();
+    try {
+      await this.#ingest(digest, path, o);
+    } catch (error) {
+      throw asStorageError(error, `taking over blob ${digest} from ${path}`);
+    }
+  }
+
+  async delete(digest: Digest, o: CallOptions): Promise<boolean> {
+    o.signal.throwIfAborted();
+    try {
+      // A blob that a power cut brings back is still the right one.
+      return await removeFile(this.#root, this.#path(digest), { durable: false });
+    } catch (error) {
+      throw asStorageError(error, `deleting blob ${digest}`);
+    }
+  }
+
+  async *list(o: CallOptions): AsyncIterable<BlobStat> {
+    const blobs = join(this.#root, BLOBS_PREFIX);
+    for await (const algorithm of folderNames(blobs)) {
+      for await (const shard of folderNames(join(blobs, algorithm))) {
+        for await (const hex of folderNames(join(blobs, algorithm, shard))) {
+          o.signal.throwIfAborted();
+          const digest = `${algorithm}:${hex}`;
+          if (!isDigest(digest) || !hex.startsWith(shard)) continue;
+          const size = await this.#sizeOf(digest);
+          if (size !== undefined) yield { digest, size };
+        }
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#buffers.clear();
+  }
+
+  #path(digest: Digest): string {
+    return pathInRoot(this.#root, blobKey(digest));
+  }
+
+  async #sizeOf(digest: Digest): Promise<number | undefined> {
+    try {
+      return heldSize(digest, await stat(this.#path(digest)));
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw asStorageError(error, `looking for blob ${digest}`);
+    }
+  }
+
+  async #ingest(digest: Digest, path: string, o: CallOptions): Promise<void> {
+    const source = await open(path, "r");
+    try {
+      const size = heldSize(digest, await source.stat());
+      if (size === undefined) throw new StorageError("corrupt", `${path} is empty, which ${digest} is not`);
+      // A held file of another size was cut short by an accident: this is the chance to put it right.
+      if ((await this.#sizeOf(digest)) !== size) {
+        await source.datasync();
+        if (await this.#moveIn(digest, path)) return;
+        const temporary = await copyToTemporary(this.#root, source, o.signal);
+        await this.#publishOrDiscard(temporary, digest);
+      }
+    } finally {
+      await source.close();
+    }
+    await removeFile(dirname(path), path, { durable: false });
+  }
+
+  /** Publishes the file itself; false when it lies on another device. */
+  async #moveIn(digest: Digest, path: string): Promise<boolean> {
+    try {
+      await publish(path, this.#path(digest));
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === "EXDEV") return false;
+      throw error;
+    }
+  }
+
+  async #publishOrDiscard(temporary: string, digest: Digest): Promise<void> {
+    try {
+      await publish(temporary, this.#path(digest));
+    } catch (error) {
+      await discard(temporary);
+      throw error;
+    }
+  }
+
+  /** Compares the bytes, so that a file which was damaged is written anew. */
+  async #holdsExactly(digest: Digest, bytes: Uint8Array, o: CallOptions): Promise<boolean> {
+    const held = await this.open(digest, o);
+    if (held === undefined) return false;
+    try {
+      if (held.size !== bytes.length) return false;
+      let position = 0;
+      for await (const chunk of held.read(0, held.size, o)) {
+        if (Buffer.compare(chunk, bytes.subarray(position, position + chunk.length)) !== 0) {
+          this.#log.warn({ digest }, "a held blob was damaged and is written anew");
+          return false;
+        }
+        position += chunk.length;
+      }
+      return true;
+    } finally {
+      await held.close();
+    }
+  }
+}
+
+class FsOpenBlob implements OpenBlob {
+  readonly size: number;
+  readonly #digest: Digest;
+  readonly #file: FileHandle;
+  readonly #buffers: ReadBuffers;
+  /** One for each read that has begun and not ended. */
+  readonly #reads = new Set<Promise<void>>();
+  #closing: Promise<void> | undefined;
+
+  constructor(digest: Digest, size: number, file: FileHandle, buffers: ReadBuffers) {
+    this.#digest = digest;
+    this.size = size;
+    this.#file = file;
+    this.#buffers = buffers;
+  }
+
+  read(start: number, end: number, o: CallOptions): ByteStream {
+    if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start < 0 || start > end || end > this.size) {
+      throw new RangeError(`bytes ${start} to ${end} of ${this.size}`);
+    }
+    return this.#read(start, end, o.signal);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all(this.#reads);
+    await this.#file.close();
+  }
+
+  async *#read(start: number, end: number, signal: AbortSignal): ByteStream {
+    if (this.#closing !== undefined) throw new StorageError("unavailable", `blob ${this.#digest} was closed`);
+    const ended = Promise.withResolvers<void>();
+    this.#reads.add(ended.promise);
+    const leave = this.#buffers.begin();
+    let position = start;
+    let ahead = this.#fillFrom(position, end);
+    try {
+      while (ahead !== undefined) {
+        const { buffer, length } = await ahead;
+        position += length;
+        ahead = this.#fillFrom(position, end);
+        try {
+          signal.throwIfAborted();
+          yield buffer.subarray(0, length);
+        } finally {
+          this.#buffers.give(buffer);
+        }
+      }
+    } finally {
+      // The kernel may still be writing into it.
+      const unused = await ahead?.catch(() => undefined);
+      if (unused !== undefined) this.#buffers.give(unused.buffer);
+      leave();
+      this.#reads.delete(ended.promise);
+      ended.resolve();
+    }
+  }
+
+  /** Undefined at the end. */
+  #fillFrom(position: number, end: number): Promise<Filled> | undefined {
+    if (position === end) return undefined;
+    const filled = this.#fill(position, end - position);
+    // Nobody waits for it before the chunk in front of it has been consumed.
+    filled.catch(() => undefined);
+    return filled;
+  }
+
+  async #fill(position: number, wanted: number): Promise<Filled> {
+    const buffer = this.#buffers.take(wanted);
+    try {
+      const { bytesRead } = await this.#file.read(buffer, 0, Math.min(wanted, buffer.length), position);
+      if (bytesRead === 0) {
+        throw new StorageError("corrupt", `blob ${this.#digest} ends at byte ${position} of ${this.size}`);
+      }
+      return { buffer, length: bytesRead };
+    } catch (error) {
+      this.#buffers.give(buffer);
+      throw asStorageError(error, `reading blob ${this.#digest}`);
+    }
+  }
+}
+
+interface Filled {
+  readonly buffer: Buffer;
+  readonly length: number;
+}
+
+/** An empty file is what a crash before the data were synced leaves behind: it is a blob only where nothing is the content. */
+function heldSize(digest: Digest, file: { isFile(): boolean; size: number }): number | undefined {
+  if (!file.isFile()) throw new StorageError("corrupt", `blob ${digest} is not a file`);
+  if (file.size === 0 && digest !== digestOf(new Uint8Array(), digestAlgorithm(digest))) return undefined;
+  return file.size;
+}
+
+async function* folderNames(path: string): AsyncIterable<string> {
+  try {
+    for await (const entry of await opendir(path)) if (entry.isDirectory()) yield entry.name;
+  } catch (error) {
+    if (!isMissing(error)) throw asStorageError(error, `listing ${path}`);
+  }
+}

@@ -1,0 +1,59 @@
+/** Bytes of buffers that all running reads together should hold; each reads with two, one under way and one ahead. */
+const BUDGET = 32 << 20;
+/** With less the system calls cost more than the copying. */
+const LEAST_SHARE = 64 << 10;
+/** With more a chunk no longer fits the processor's cache on its way from the file to the socket. */
+const LARGEST = 1 << 20;
+/** Below this an own size class saves nothing. */
+const SMALLEST = 16 << 10;
+
+/**
+ * Reused buffers for the bodies of blobs. Allocating (and collecting) one per chunk costs more than reading it. The more
+ * reads run, the smaller the buffers that they get, so that their sum stays bounded.
+ */
+export class ReadBuffers {
+  /** By size, a power of two; the one used last, still in the processor's cache, is given out first. */
+  readonly #free = new Map<number, Buffer[]>();
+  #freeBytes = 0;
+  #reads = 0;
+
+  /** Counts a read; call the result when it has ended. */
+  begin(): () => void {
+    this.#reads += 1;
+    return () => {
+      this.#reads -= 1;
+    };
+  }
+
+  /** A buffer for at most `wanted` bytes: never much larger, and smaller where the share of one read is. */
+  take(wanted: number): Buffer {
+    const size = Math.max(SMALLEST, Math.min(powerOfTwoFrom(wanted), this.#share()));
+    const free = this.#free.get(size)?.pop();
+    if (free === undefined) return Buffer.allocUnsafeSlow(size);
+    this.#freeBytes -= size;
+    return free;
+  }
+
+  /** Gives back what {@link take} gave; nobody may use it afterwards. */
+  give(buffer: Buffer): void {
+    if (this.#freeBytes + buffer.length > BUDGET) return;
+    this.#freeBytes += buffer.length;
+    const others = this.#free.get(buffer.length);
+    if (others === undefined) this.#free.set(buffer.length, [buffer]);
+    else others.push(buffer);
+  }
+
+  clear(): void {
+    this.#free.clear();
+    this.#freeBytes = 0;
+  }
+
+  #share(): number {
+    const share = BUDGET / (2 * Math.max(1, this.#reads));
+    return Math.min(LARGEST, Math.max(LEAST_SHARE, 2 ** Math.floor(Math.log2(share))));
+  }
+}
+
+function powerOfTwoFrom(bytes: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(1, bytes)));
+}

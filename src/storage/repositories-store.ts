@@ -1,0 +1,206 @@
+import type { CallOptions } from "../base/call.ts";
+import type { Log } from "../base/log.ts";
+import { type Digest, isDigest } from "../oci/digest.ts";
+import type { RepoRef } from "../oci/reference.ts";
+import {
+  blobRecordKey,
+  formatLink,
+  layerLinkKey,
+  layersMarkKey,
+  MANIFESTS_FOLDER,
+  manifestRecordKey,
+  parseLinkFile,
+  REPOSITORIES_PREFIX,
+  repoRecordKey,
+  revisionLinkKey,
+  revisionsPrefix,
+  tagIndexLinkKey,
+  tagIndexPrefix,
+  tagLinkKey,
+  tagRecordKey,
+  tagsPrefix,
+  upstreamFolder,
+  upstreamOfFolder,
+} from "./layout.ts";
+import { formatRecord, parseBlobRecord, parseManifestRecord, parseRepoRecord, parseTagRecord } from "./records.ts";
+import type { BlobRecord, ManifestRecord, RepoRecord, Repositories, TagEntry } from "./repositories.ts";
+import type { SmallObjects } from "./small-objects.ts";
+
+/** Tags whose links are read at the same time when a repository's tags are listed. */
+const TAGS_AT_ONCE = 16;
+
+export function createRepositories(objects: SmallObjects, log: Log): Repositories {
+  return new RepositoriesStore(objects, log);
+}
+
+class RepositoriesStore implements Repositories {
+  readonly #objects: SmallObjects;
+  readonly #log: Log;
+
+  constructor(objects: SmallObjects, log: Log) {
+    this.#objects = objects;
+    this.#log = log;
+  }
+
+  hasLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean> {
+    return this.#hasLink(layerLinkKey(repo, digest), digest, o);
+  }
+
+  linkLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void> {
+    return this.#keep(layerLinkKey(repo, digest), formatLink(digest), o);
+  }
+
+  hasRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean> {
+    return this.#hasLink(revisionLinkKey(repo, digest), digest, o);
+  }
+
+  async linkRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void> {
+    await this.#keep(layersMarkKey(repo), new Uint8Array(), o);
+    await this.#keep(revisionLinkKey(repo, digest), formatLink(digest), o);
+  }
+
+  unlinkRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean> {
+    return this.#objects.delete(revisionLinkKey(repo, digest), o);
+  }
+
+  async *revisions(repo: RepoRef, o: CallOptions): AsyncIterable<Digest> {
+    for await (const digest of this.#linksBelow(revisionsPrefix(repo), o)) {
+      if (await this.hasRevision(repo, digest, o)) yield digest;
+    }
+  }
+
+  async getTag(repo: RepoRef, tag: string, o: CallOptions): Promise<TagEntry | undefined> {
+    const digest = await this.#link(tagLinkKey(repo, tag), o);
+    if (digest === undefined) return undefined;
+    const record = await this.#record(tagRecordKey(repo, tag), parseTagRecord, o);
+    return record?.digest === digest ? record : { digest, checkedAtMs: 0 };
+  }
+
+  async putTag(repo: RepoRef, tag: string, entry: TagEntry, o: CallOptions): Promise<void> {
+    const link = formatLink(entry.digest);
+    await this.#keep(tagIndexLinkKey(repo, tag, entry.digest), link, o);
+    await this.#keep(tagLinkKey(repo, tag), link, o);
+    await this.#keep(tagRecordKey(repo, tag), formatRecord(entry), o);
+  }
+
+  async deleteTag(repo: RepoRef, tag: string, o: CallOptions): Promise<boolean> {
+    // From here on the tag is gone; what is left over by a crash means nothing without it.
+    const deleted = await this.#objects.delete(tagLinkKey(repo, tag), o);
+    for await (const digest of this.#linksBelow(tagIndexPrefix(repo, tag), o)) {
+      await this.#objects.delete(tagIndexLinkKey(repo, tag, digest), o);
+    }
+    await this.#objects.delete(tagRecordKey(repo, tag), o);
+    return deleted;
+  }
+
+  async tags(repo: RepoRef, o: CallOptions): Promise<readonly string[]> {
+    const names = (await this.#folders(tagsPrefix(repo), o)).sort();
+    const tags: string[] = [];
+    for (let from = 0; from < names.length; from += TAGS_AT_ONCE) {
+      const some = names.slice(from, from + TAGS_AT_ONCE);
+      const links = await Promise.all(some.map((tag) => this.#link(tagLinkKey(repo, tag), o)));
+      tags.push(...some.filter((_, index) => links[index] !== undefined));
+    }
+    return tags;
+  }
+
+  async *all(o: CallOptions): AsyncIterable<RepoRef> {
+    const upstreams = (await this.#folders(REPOSITORIES_PREFIX, o)).map(upstreamOfFolder);
+    const inOrder = upstreams
+      .filter((upstream) => upstream !== undefined)
+      .map((upstream) => `${upstream}/`)
+      .sort();
+    for (const place of inOrder) {
+      const upstream = place.slice(0, -1);
+      for await (const repository of this.#repositoriesBelow(
+        `${REPOSITORIES_PREFIX}${upstreamFolder(upstream)}/`,
+        "",
+        o,
+      )) {
+        const repo = { upstream, repository };
+        for await (const _ of this.revisions(repo, o)) {
+          yield repo;
+          break;
+        }
+      }
+    }
+  }
+
+  getManifestRecord(digest: Digest, o: CallOptions): Promise<ManifestRecord | undefined> {
+    return this.#record(manifestRecordKey(digest), parseManifestRecord, o);
+  }
+
+  putManifestRecord(digest: Digest, record: ManifestRecord, o: CallOptions): Promise<void> {
+    return this.#keep(manifestRecordKey(digest), formatRecord(record), o);
+  }
+
+  getBlobRecord(digest: Digest, o: CallOptions): Promise<BlobRecord | undefined> {
+    return this.#record(blobRecordKey(digest), parseBlobRecord, o);
+  }
+
+  putBlobRecord(digest: Digest, record: BlobRecord, o: CallOptions): Promise<void> {
+    return this.#keep(blobRecordKey(digest), formatRecord(record), o);
+  }
+
+  getRepoRecord(repo: RepoRef, o: CallOptions): Promise<RepoRecord | undefined> {
+    return this.#record(repoRecordKey(repo), parseRepoRecord, o);
+  }
+
+  putRepoRecord(repo: RepoRef, record: RepoRecord, o: CallOptions): Promise<void> {
+    return this.#keep(repoRecordKey(repo), formatRecord(record), o);
+  }
+
+  /** Writes what is not there already: reading is far cheaper than a durable write, and most pulls repeat themselves. */
+  async #keep(key: string, bytes: Uint8Array, o: CallOptions): Promise<void> {
+    const held = await this.#objects.get(key, o);
+    if (held === undefined || Buffer.compare(held, bytes) !== 0) await this.#objects.put(key, bytes, o);
+  }
+
+  async #link(key: string, o: CallOptions): Promise<Digest | undefined> {
+    const bytes = await this.#objects.get(key, o);
+    return bytes === undefined ? undefined : parseLinkFile(bytes);
+  }
+
+  async #hasLink(key: string, digest: Digest, o: CallOptions): Promise<boolean> {
+    return (await this.#link(key, o)) === digest;
+  }
+
+  async #record<T>(key: string, parse: (bytes: Uint8Array) => T | undefined, o: CallOptions): Promise<T | undefined> {
+    const bytes = await this.#objects.get(key, o);
+    if (bytes === undefined) return undefined;
+    const record = parse(bytes);
+    if (record === undefined) this.#log.debug({ key }, "a malformed record counts as absent");
+    return record;
+  }
+
+  /** The digests of which `prefix` has a folder `<alg>/<hex>/`. */
+  async *#linksBelow(prefix: string, o: CallOptions): AsyncIterable<Digest> {
+    for (const algorithm of await this.#folders(prefix, o)) {
+      for await (const name of this.#objects.list(`${prefix}${algorithm}/`, o)) {
+        const digest = `${algorithm}:${name.slice(0, -1)}`;
+        if (name.endsWith("/") && isDigest(digest)) yield digest;
+      }
+    }
+  }
+
+  /** The folders directly under `prefix`, without their `/`. */
+  async #folders(prefix: string, o: CallOptions): Promise<string[]> {
+    const folders: string[] = [];
+    for await (const name of this.#objects.list(prefix, o)) if (name.endsWith("/")) folders.push(name.slice(0, -1));
+    return folders;
+  }
+
+  /**
+   * The repositories under `prefix` in the order of their names, in which `a`, `a-b` and `a/b` stand so: what is below a
+   * folder is put in its place by the folder's name with its `/`, the repository that the folder is by its name without.
+   */
+  async *#repositoriesBelow(prefix: string, parent: string, o: CallOptions): AsyncIterable<string> {
+    const places: string[] = [];
+    for (const folder of await this.#folders(prefix, o)) if (!folder.startsWith("_")) places.push(folder, `${folder}/`);
+    places.sort();
+    for (const place of places) {
+      if (place.endsWith("/")) yield* this.#repositoriesBelow(`${prefix}${place}`, `${parent}${place}`, o);
+      else if ((await this.#folders(`${prefix}${place}/`, o)).includes(MANIFESTS_FOLDER)) yield `${parent}${place}`;
+    }
+  }
+}

@@ -1,0 +1,210 @@
+import { mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { silentLog } from "../../../src/base/log.ts";
+import { type Digest, digestOf } from "../../../src/oci/digest.ts";
+import type { BlobStore } from "../../../src/storage/blob-store.ts";
+import { createFsBlobStore } from "../../../src/storage/fs/fs-blob-store.ts";
+import { blobKey, TEMPORARY_FOLDER } from "../../../src/storage/layout.ts";
+import { collect } from "../../contract/blob-store.contract.ts";
+import { seededBytes } from "../../support/images.ts";
+import { filesOpenBelow } from "../../support/open-files.ts";
+
+const call = { signal: new AbortController().signal };
+const bytes = seededBytes("content", 3_000_000);
+const digest = digestOf(bytes);
+let root: string;
+let store: BlobStore;
+let warnings: unknown[];
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), "weir-fs-"));
+  warnings = [];
+  store = await createFsBlobStore({ root, log: { ...silentLog, warn: (fields) => warnings.push(fields) } });
+});
+
+afterEach(async () => {
+  await store.close();
+  expect(await filesOpenBelow(root)).toEqual([]);
+  expect(await readdir(join(root, TEMPORARY_FOLDER))).toEqual([]);
+  await rm(root, { recursive: true });
+});
+
+function fileOf(of: Digest): string {
+  return join(root, blobKey(of));
+}
+
+async function content(): Promise<Buffer> {
+  const blob = await store.open(digest, call);
+  if (blob === undefined) throw new Error("not held");
+  try {
+    return await collect(blob.read(0, blob.size, call));
+  } finally {
+    await blob.close();
+  }
+}
+
+describe("B15 a file that is not what its name says", () => {
+  test("missing: absent", async () => {
+    await mkdir(dirname(fileOf(digest)), { recursive: true });
+    expect(await store.stat(digest, call)).toBeUndefined();
+    expect(await store.open(digest, call)).toBeUndefined();
+    expect(await store.list(call)[Symbol.asyncIterator]().next()).toMatchObject({ done: true });
+  });
+
+  test("empty: absent, never an empty blob, and healed by put and by ingest", async () => {
+    await store.put(digest, bytes, call);
+    await truncate(fileOf(digest), 0);
+    expect(await store.stat(digest, call)).toBeUndefined();
+    expect(await store.open(digest, call)).toBeUndefined();
+    expect(await store.list(call)[Symbol.asyncIterator]().next()).toMatchObject({ done: true });
+    await store.put(digest, bytes, call);
+    expect((await content()).equals(bytes)).toBe(true);
+
+    await truncate(fileOf(digest), 0);
+    await writeFile(join(root, "spooled"), bytes);
+    await store.ingest(digest, join(root, "spooled"), call);
+    expect((await content()).equals(bytes)).toBe(true);
+  });
+
+  test("short: the size that is left, and healed by put and by ingest", async () => {
+    await store.put(digest, bytes, call);
+    await truncate(fileOf(digest), 1_000);
+    expect(await store.stat(digest, call)).toEqual({ digest, size: 1_000 });
+    await store.put(digest, bytes, call);
+    expect((await content()).equals(bytes)).toBe(true);
+
+    await truncate(fileOf(digest), 1_000);
+    await writeFile(join(root, "spooled"), bytes);
+    await store.ingest(digest, join(root, "spooled"), call);
+    expect((await content()).equals(bytes)).toBe(true);
+  });
+
+  test("altered: healed by put, with a word in the log", async () => {
+    await store.put(digest, bytes, call);
+    const altered = Buffer.from(bytes);
+    altered.writeUInt8(altered.readUInt8(2_999_999) ^ 1, 2_999_999);
+    await writeFile(fileOf(digest), altered);
+    await store.put(digest, bytes, call);
+    expect((await content()).equals(bytes)).toBe(true);
+    expect(warnings).toEqual([{ digest }]);
+  });
+
+  test.each([0, 1, 1 << 20, 2_999_999])(
+    "cut to %d bytes while it is open: the read fails as corrupt",
+    async (length) => {
+      await store.put(digest, bytes, call);
+      const blob = await store.open(digest, call);
+      await truncate(fileOf(digest), length);
+      let read = 0;
+      const reading = async (): Promise<void> => {
+        for await (const chunk of blob?.read(0, bytes.length, call) ?? []) read += chunk.length;
+      };
+      await expect(reading()).rejects.toMatchObject({ name: "StorageError", fault: "corrupt" });
+      expect(read).toBe(length);
+      await blob?.close();
+    },
+  );
+
+  test("a folder: corrupt, not absent", async () => {
+    await mkdir(fileOf(digest), { recursive: true });
+    await expect(store.stat(digest, call)).rejects.toMatchObject({ fault: "corrupt" });
+    await expect(store.open(digest, call)).rejects.toMatchObject({ fault: "corrupt" });
+  });
+});
+
+test("a file where a folder should be is a fault with a sentence, not an absence", async () => {
+  await mkdir(join(root, "docker/registry/v2"), { recursive: true });
+  await writeFile(join(root, "docker/registry/v2/blobs"), "");
+  for (const asked of [store.stat(digest, call), store.open(digest, call), store.put(digest, bytes, call)]) {
+    await expect(asked).rejects.toMatchObject({ fault: "unavailable", message: /a file stands where a folder should/ });
+  }
+  await writeFile(join(root, "spooled"), bytes);
+  await expect(store.ingest(digest, join(root, "spooled"), call)).rejects.toMatchObject({ fault: "unavailable" });
+  expect((await stat(join(root, "spooled"))).size).toBe(bytes.length);
+});
+
+test("B8 the blob that is held stays: the second writer's file is dropped, not moved over it", async () => {
+  await store.put(digest, bytes, call);
+  const { ino } = await stat(fileOf(digest));
+  await writeFile(join(root, "spooled"), bytes);
+  await store.ingest(digest, join(root, "spooled"), call);
+  await store.put(digest, bytes, call);
+  expect((await stat(fileOf(digest))).ino).toBe(ino);
+});
+
+test("an ingested file on the same device is moved, not copied", async () => {
+  await writeFile(join(root, "spooled"), bytes);
+  const { ino } = await stat(join(root, "spooled"));
+  await store.ingest(digest, join(root, "spooled"), call);
+  expect((await stat(fileOf(digest))).ino).toBe(ino);
+});
+
+test("what does not belong there is not listed", async () => {
+  await store.put(digest, bytes, call);
+  const blobs = join(root, "docker/registry/v2/blobs");
+  const misplaced = digestOf(Buffer.from("in another's folder")).slice("sha256:".length);
+  await mkdir(join(blobs, "sha256", "zz", misplaced), { recursive: true });
+  await writeFile(join(blobs, "sha256", "zz", misplaced, "data"), "x");
+  await mkdir(join(blobs, "md5", "d4", "d41d8cd98f00b204e9800998ecf8427e"), { recursive: true });
+  await writeFile(join(blobs, "sha256", "a-file"), "x");
+  const held: unknown[] = [];
+  for await (const blob of store.list(call)) held.push(blob);
+  expect(held).toEqual([{ digest, size: bytes.length }]);
+});
+
+test("deleting the last blob leaves no folder behind", async () => {
+  await store.put(digest, bytes, call);
+  await store.delete(digest, call);
+  expect(await readdir(root)).toEqual(["weir"]);
+});
+
+test("a hundred readers that leave early, and some that never began, leave no descriptor open", async () => {
+  await store.put(digest, bytes, call);
+  await Promise.all(
+    Array.from({ length: 100 }, async (_, index) => {
+      const blob = await store.open(digest, call);
+      if (blob === undefined) throw new Error("not held");
+      const stream = blob.read(0, blob.size, call);
+      if (index % 3 !== 0) for await (const _chunk of stream) if (index % 3 === 1) break;
+      await blob.close();
+    }),
+  );
+  expect(await filesOpenBelow(root)).toEqual([]);
+});
+
+test("close waits for a read that is under way", async () => {
+  await store.put(digest, bytes, call);
+  const blob = await store.open(digest, call);
+  if (blob === undefined) throw new Error("not held");
+  const reading = collect(blob.read(0, blob.size, call));
+  await blob.close();
+  expect((await reading).equals(bytes)).toBe(true);
+});
+
+test("large chunks for a lone reader, smaller ones for many, tiny ones for a tiny range", async () => {
+  await store.put(digest, bytes, call);
+  const blob = await store.open(digest, call);
+  if (blob === undefined) throw new Error("not held");
+  const first = async (start: number, end: number): Promise<Uint8Array> => {
+    for await (const chunk of blob.read(start, end, call)) return chunk;
+    throw new Error("no chunk");
+  };
+  expect((await first(0, bytes.length)).length).toBe(1 << 20);
+  expect((await first(5, 15)).buffer.byteLength).toBe(16 << 10);
+
+  const streams = Array.from({ length: 64 }, () => blob.read(0, bytes.length, call)[Symbol.asyncIterator]());
+  await Promise.all(streams.map((stream) => stream.next()));
+  expect((await first(0, bytes.length)).length).toBe(128 << 10);
+  await Promise.all(streams.map((stream) => stream.return?.()));
+  expect((await first(0, bytes.length)).length).toBe(1 << 20);
+  await blob.close();
+});
+
+test("a store may be made over a folder that is not there yet", async () => {
+  const fresh = join(root, "not/there/yet");
+  const other = await createFsBlobStore({ root: fresh, log: silentLog });
+  await other.put(digest, bytes, call);
+  expect(await other.stat(digest, call)).toEqual({ digest, size: bytes.length });
+});

@@ -1,0 +1,60 @@
+import { describe, expect, test } from "vitest";
+import { ReadBuffers } from "../../../src/storage/fs/read-buffers.ts";
+
+const KIB = 1 << 10;
+const MIB = 1 << 20;
+
+describe("sizes", () => {
+  test.each([
+    ["a lone reader of much", 1, 100 * MIB, MIB],
+    ["a lone reader of little", 1, 10, 16 * KIB],
+    ["a lone reader of 64 KiB", 1, 64 * KIB, 64 * KIB],
+    ["a lone reader of a bit more", 1, 64 * KIB + 1, 128 * KIB],
+    ["the 16th", 16, 100 * MIB, MIB],
+    ["the 17th", 17, 100 * MIB, 512 * KIB],
+    ["the 100th", 100, 100 * MIB, 128 * KIB],
+    ["the 10,000th", 10_000, 100 * MIB, 64 * KIB],
+    ["the 10,000th, of little", 10_000, 1, 16 * KIB],
+  ])("%s", (_, readers, wanted, size) => {
+    const buffers = new ReadBuffers();
+    for (let reader = 0; reader < readers; reader += 1) buffers.begin();
+    expect(buffers.take(wanted).length).toBe(size);
+  });
+
+  test("a reader that has ended no longer counts", () => {
+    const buffers = new ReadBuffers();
+    const ends = Array.from({ length: 100 }, () => buffers.begin());
+    for (const end of ends.slice(1)) end();
+    expect(buffers.take(100 * MIB).length).toBe(MIB);
+  });
+});
+
+test("a buffer is used again, the last one first, and never by two at once", () => {
+  const buffers = new ReadBuffers();
+  const one = buffers.take(MIB);
+  const two = buffers.take(MIB);
+  expect(two).not.toBe(one);
+  buffers.give(one);
+  buffers.give(two);
+  expect(buffers.take(MIB)).toBe(two);
+  expect(buffers.take(MIB)).toBe(one);
+  expect(buffers.take(MIB)).not.toBe(one);
+});
+
+test("no more than 32 MiB are kept for later", () => {
+  const buffers = new ReadBuffers();
+  const taken = Array.from({ length: 40 }, () => buffers.take(MIB));
+  for (const buffer of taken) buffers.give(buffer);
+  const kept = new Set(taken.slice(0, 32));
+  const again = Array.from({ length: 40 }, () => buffers.take(MIB));
+  expect(again.filter((buffer) => kept.has(buffer))).toHaveLength(32);
+  expect(again.filter((buffer) => taken.includes(buffer))).toHaveLength(32);
+});
+
+test("nothing is kept after clear", () => {
+  const buffers = new ReadBuffers();
+  const buffer = buffers.take(MIB);
+  buffers.give(buffer);
+  buffers.clear();
+  expect(buffers.take(MIB)).not.toBe(buffer);
+});

@@ -1,0 +1,106 @@
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { foldsCase, openRoot } from "../../../src/storage/fs/root.ts";
+import { LOCK_KEY, TEMPORARY_FOLDER } from "../../../src/storage/layout.ts";
+import { filesOpenBelow } from "../../support/open-files.ts";
+
+let folder: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "weir-root-"));
+});
+
+afterEach(async () => {
+  expect(await filesOpenBelow(folder)).toEqual([]);
+  await rm(folder, { recursive: true });
+});
+
+test("a folder that is missing is made", async () => {
+  const root = await openRoot(join(folder, "a/b"));
+  expect(root.path).toBe(join(folder, "a/b"));
+  expect(await readdir(join(root.path, TEMPORARY_FOLDER))).toEqual([]);
+  await root.close();
+});
+
+test("S7 a root in use is refused with the key, the process and the remedy; it is free after close", async () => {
+  const root = await openRoot(folder);
+  await symlink(folder, join(folder, "detour"));
+  for (const path of [folder, join(folder, "detour")]) {
+    await expect(openRoot(path)).rejects.toMatchObject({
+      fault: "unavailable",
+      message: expect.stringMatching(
+        new RegExp(
+          `^storage\\.filesystem\\.root: .* is in use by another Weir \\(process ${process.pid} on .*\\): stop that one`,
+        ),
+      ),
+    });
+  }
+  await Promise.all([root.close(), root.close()]);
+  await (await openRoot(folder)).close();
+});
+
+test("S7 of many that open a root at once, one gets it", async () => {
+  const opened = await Promise.allSettled(Array.from({ length: 8 }, () => openRoot(folder)));
+  const roots = opened.filter((result) => result.status === "fulfilled");
+  expect(roots).toHaveLength(1);
+  for (const { value } of roots) await value.close();
+});
+
+test("temporary files of a crashed process are removed, all else is kept", async () => {
+  await mkdir(join(folder, TEMPORARY_FOLDER), { recursive: true });
+  await writeFile(join(folder, TEMPORARY_FOLDER, "weir-1-left-over"), "half");
+  await writeFile(join(folder, "weir/v1/kept"), "whole");
+  const root = await openRoot(folder);
+  expect(await readdir(join(folder, TEMPORARY_FOLDER))).toEqual([]);
+  expect(await readdir(join(folder, "weir/v1"))).toContain("kept");
+  await root.close();
+});
+
+test("S7 a refused root is left as it was, its holder's temporary files too", async () => {
+  const root = await openRoot(folder);
+  await writeFile(join(folder, TEMPORARY_FOLDER, "weir-1-under-way"), "half");
+  await expect(openRoot(folder)).rejects.toThrow("in use");
+  expect(await readdir(join(folder, TEMPORARY_FOLDER))).toEqual(["weir-1-under-way"]);
+  await root.close();
+});
+
+describe("S7 a sentence for", () => {
+  test("a file in place of the folder, or of one above it", async () => {
+    const file = join(folder, "file");
+    await writeFile(file, "");
+    for (const path of [file, join(file, "below")]) {
+      await expect(openRoot(path)).rejects.toMatchObject({
+        fault: "unavailable",
+        message: `storage.filesystem.root: ${path} is not a folder: name a folder`,
+      });
+    }
+  });
+
+  test("a folder that cannot be written to", async () => {
+    await expect(openRoot("/proc/weir")).rejects.toMatchObject({
+      fault: "unavailable",
+      message: expect.stringMatching(
+        /^storage\.filesystem\.root: \/proc\/weir cannot be written to by user \d+ \(\w+\): /,
+      ),
+    });
+  });
+
+  test("a lock file that is no file", async () => {
+    await mkdir(join(folder, LOCK_KEY), { recursive: true });
+    await expect(openRoot(folder)).rejects.toMatchObject({
+      fault: "unavailable",
+      message: expect.stringMatching(/cannot be locked .*: name a folder on a filesystem with file locks$/),
+    });
+  });
+});
+
+test("S7 a filesystem that finds a file by its name in upper case is found out", async () => {
+  const file = join(folder, "weir-probe");
+  await writeFile(file, "");
+  expect(await foldsCase(file)).toBe(false);
+  // What such a filesystem answers, made with a second file.
+  await writeFile(join(folder, "WEIR-PROBE"), "");
+  expect(await foldsCase(file)).toBe(true);
+});

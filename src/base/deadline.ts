@@ -1,0 +1,25 @@
+import type { Clock } from "./clock.ts";
+
+/** A signal that aborts with its parent or when time is up; `clear` ends the timer and is to be called in a `finally`. */
+export interface Deadline {
+  readonly signal: AbortSignal;
+  /** Repeatable. Afterwards the signal follows its parent only. */
+  clear(): void;
+}
+
+/** The reason of a {@link Deadline}'s signal when time was up. */
+export class DeadlineError extends Error {
+  override readonly name = "DeadlineError";
+}
+
+/** `signal`, and no longer than `ms` milliseconds; then it aborts with a {@link DeadlineError}. */
+export function withDeadline(signal: AbortSignal, ms: number, clock: Clock): Deadline {
+  const expired = new AbortController();
+  const timer = new AbortController();
+  const stopTimer = AbortSignal.any([signal, timer.signal]);
+  clock.sleep(ms, stopTimer).then(
+    () => expired.abort(new DeadlineError(`no result within ${ms} ms`)),
+    () => {}, // the parent aborted or the deadline was cleared: nothing is left to do
+  );
+  return { signal: AbortSignal.any([signal, expired.signal]), clear: () => timer.abort() };
+}

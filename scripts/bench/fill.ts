@@ -90,9 +90,11 @@ async function startOrigin(): Promise<{ url: string; path: string; log: string }
   const port = await freePort();
   const log = join(folder, "origin.log");
   const rate = Number(flags.rate) > 0 ? `limit_rate ${Number(flags.rate)}m;` : "";
+  // Started by root, its workers would be somebody else, who may not look into the temporary folder.
+  const user = process.getuid?.() === 0 ? "user root;" : "";
   await writeFile(
     join(folder, "nginx.conf"),
-    `worker_processes 1; daemon off; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err;
+    `${user} worker_processes 1; daemon off; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err;
      events { worker_connections 1024; }
      http {
        log_format bytes '$request_method $body_bytes_sent'; access_log ${log} bytes;

@@ -1,0 +1,101 @@
+/** The product as its users run it: a process of its own, started by the command line with a configuration file. */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, onTestFailed } from "vitest";
+import { answers, hostNetwork, type Network } from "./network.ts";
+import { type ProcessExit, type RunningProcess, ready, start, tempFolder } from "./processes.ts";
+
+const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
+
+export interface WeirOptions {
+  readonly network?: Network;
+  /** Sections of the configuration; addresses and storage are filled in where they are left out. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Data folder; left out, one of its own. */
+  readonly root?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** What must never stand in the output; looked for when the process ends. */
+  readonly secrets?: readonly string[];
+}
+
+export interface WeirProcess {
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string;
+  /** `127.0.0.1:PORT` */
+  readonly host: string;
+  readonly adminUrl: string;
+  readonly root: string;
+  /** The configuration file. */
+  readonly file: string;
+  /** Everything written to standard output and error by the running process, or the last one. */
+  output(): string;
+  readonly process: RunningProcess;
+  /** SIGTERM. Rejects when a secret stands in the output. */
+  stop(): Promise<ProcessExit>;
+  /** SIGKILL. */
+  kill(): Promise<ProcessExit>;
+  /** Starts it again on the same ports and data, and waits for `/readyz`. */
+  start(): Promise<void>;
+}
+
+/** Writes the configuration, starts the process and waits for `/readyz`; all is gone with `stack`. */
+export async function startWeir(stack: AsyncDisposableStack, options: WeirOptions): Promise<WeirProcess> {
+  const network = options.network ?? hostNetwork;
+  const folder = await tempFolder(stack);
+  const root = options.root ?? join(folder, "data");
+  const host = `127.0.0.1:${await network.freePort()}`;
+  const admin = `127.0.0.1:${await network.freePort()}`;
+  const file = join(folder, "weir.yaml");
+  const config = {
+    server: { listen: host },
+    admin: { listen: admin },
+    storage: { driver: "filesystem", filesystem: { root } },
+    ...options.config,
+  };
+  // JSON is YAML.
+  await writeFile(file, JSON.stringify(config, undefined, 2));
+  let running: RunningProcess | undefined;
+  const current = (): RunningProcess => {
+    if (running === undefined) throw new Error("weir has not been started");
+    return running;
+  };
+  const checkSecrets = (): void => {
+    const output = current().output();
+    // The secret itself is not repeated in the message.
+    const leaked = (options.secrets ?? []).findIndex((secret) => output.includes(secret));
+    if (leaked !== -1) throw new Error(`secret ${leaked} stands in the output`);
+  };
+  const weir: WeirProcess = {
+    url: `http://${host}`,
+    host,
+    adminUrl: `http://${admin}`,
+    root,
+    file,
+    output: () => current().output(),
+    get process() {
+      return current();
+    },
+    async stop() {
+      const exit = await current().stop(40_000);
+      checkSecrets();
+      return exit;
+    },
+    async kill() {
+      current().kill("SIGKILL");
+      return await current().exited;
+    },
+    async start() {
+      running = await start(network.command([process.execPath, MAIN, "serve", "--config", file]), {
+        ...(options.env === undefined ? {} : { env: options.env }),
+      });
+      await ready("weir", running, () => answers(`http://${admin}/readyz`, 200, network));
+    },
+  };
+  await weir.start();
+  stack.defer(async () => {
+    await weir.stop();
+  });
+  // Not in a hook: there no one test owns the process.
+  if (expect.getState().currentTestName !== undefined) onTestFailed(() => console.log(weir.output()));
+  return weir;
+}

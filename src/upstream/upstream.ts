@@ -31,7 +31,7 @@ export interface Upstream {
    * destroys `body`. Resolves when the response headers are there; never retries on its own: the fill decides.
    */
   getBlob(repository: string, digest: Digest, o: BlobGetOptions): Promise<BlobBody>;
-  /** One page. `cursor` is the raw query of the upstream's own `Link`, copied opaquely. */
+  /** One page; follows no `Link`. */
   listTags(repository: string, page: TagPageRequest, o: CallOptions): Promise<TagPage>;
   /** An anonymous HEAD of the reference: may everybody read this repository? Rejects when the upstream could not say. */
   isPublic(repository: string, reference: Reference, o: CallOptions): Promise<boolean>;
@@ -83,6 +83,8 @@ export interface BlobBody {
 export interface TagPageRequest {
   readonly n?: number;
   readonly last?: string;
+  /** What else the upstream's own `Link` had in its query, copied opaquely. */
+  readonly cursor?: Readonly<Record<string, string>>;
 }
 
 export interface TagPage {
@@ -146,7 +148,9 @@ export class UpstreamError extends Error {
 
   /** True where asking again later can help: the upstream is in trouble, rather than clear about a "no". */
   get trouble(): boolean {
-    return this.fault !== "absent" && this.fault !== "denied" && this.fault !== "credential" && this.fault !== "refused";
+    return (
+      this.fault !== "absent" && this.fault !== "denied" && this.fault !== "credential" && this.fault !== "refused"
+    );
   }
 }
 

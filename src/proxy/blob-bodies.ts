@@ -1,0 +1,72 @@
+import type { Readable } from "node:stream";
+import type { ByteStream } from "../base/byte-stream.ts";
+import type { CallOptions } from "../base/call.ts";
+import { createHasher, type Digest, digestAlgorithm } from "../oci/digest.ts";
+import { type OpenBlob, StorageError } from "../storage/blob-store.ts";
+import { UpstreamError } from "../upstream/upstream.ts";
+
+/** A part of a held blob. Closes the blob at the end, however it comes. */
+export async function* heldPart(blob: OpenBlob, start: number, end: number, o: CallOptions): ByteStream {
+  try {
+    yield* blob.read(start, end, o);
+  } finally {
+    await blob.close();
+  }
+}
+
+/**
+ * A whole held blob, hashed on the way: what its last bytes would complete is not let out before the digest agrees. Closes
+ * the blob at the end. Throws a StorageError `corrupt` where it does not agree.
+ */
+export async function* verifiedWhole(
+  blob: OpenBlob,
+  digest: Digest,
+  settled: (agrees: boolean) => Promise<void>,
+  o: CallOptions,
+): ByteStream {
+  const hasher = createHasher(digestAlgorithm(digest));
+  let position = 0;
+  try {
+    for await (const chunk of blob.read(0, blob.size, o)) {
+      hasher.update(chunk);
+      position += chunk.length;
+      if (position === blob.size) {
+        const agrees = hasher.digest() === digest;
+        await settled(agrees);
+        if (!agrees) {
+          throw new StorageError("corrupt", `the held blob ${digest} does not hash to its digest`);
+        }
+      }
+      yield chunk;
+    }
+  } finally {
+    await blob.close();
+  }
+}
+
+/** `length` bytes of an upstream's body, no more and no fewer. Destroys the body at the end. */
+export async function* exactly(body: Readable, length: number, upstream: string): ByteStream {
+  let left = length;
+  try {
+    for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      const part = chunk.subarray(0, left);
+      left -= part.length;
+      yield part;
+      if (left === 0) {
+        return;
+      }
+    }
+  } finally {
+    body.destroy();
+  }
+  if (left > 0) {
+    throw new UpstreamError(upstream, "bad-answer", `${upstream} ended a range ${left} bytes early`);
+  }
+}
+
+/** The bytes of a small blob that have been read already. */
+export async function* inMemory(bytes: Uint8Array): ByteStream {
+  if (bytes.length > 0) {
+    yield bytes;
+  }
+}

@@ -1,0 +1,455 @@
+import { LRUCache } from "lru-cache";
+import type { ByteStream } from "../base/byte-stream.ts";
+import type { CallOptions } from "../base/call.ts";
+import type { Log } from "../base/log.ts";
+import { SingleFlight } from "../base/single-flight.ts";
+import type { DownloadConfig, FreshnessConfig } from "../config/types.ts";
+import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
+import { OciError } from "../oci/errors.ts";
+import { type ByteSpan, formatContentRange, resolveRange } from "../oci/range.ts";
+import { formatRepo, type Reference, type RepoRef } from "../oci/reference.ts";
+import { type BlobStore, type OpenBlob, StorageError } from "../storage/blob-store.ts";
+import type { Repositories } from "../storage/repositories.ts";
+import { type BlobBody, type Upstream, UpstreamError } from "../upstream/upstream.ts";
+import type { BlobAnswer, BlobCall, CacheInfo } from "./answers.ts";
+import { type Background, waitFor } from "./background.ts";
+import { exactly, heldPart, inMemory, verifiedWhole } from "./blob-bodies.ts";
+import type { Fill, Fills } from "./fills.ts";
+import type { Listings } from "./listings.ts";
+import type { Target } from "./manifests-by-digest.ts";
+import { decideProof } from "./proof.ts";
+import type { Proofs } from "./proofs.ts";
+import { fillDomain } from "./provenance.ts";
+import { recorded } from "./recorded.ts";
+import type { Memory } from "./remembered.ts";
+import { RepositorySource } from "./repository-source.ts";
+import type { Standings } from "./standings.ts";
+
+export interface BlobsDeps {
+  readonly blobs: BlobStore;
+  readonly repositories: Repositories;
+  readonly fills: Fills;
+  readonly listings: Listings;
+  readonly standings: Standings;
+  readonly proofs: Proofs;
+  readonly memory: Memory;
+  readonly background: Background;
+  freshnessOf(upstream: string): FreshnessConfig;
+  readonly download: Pick<DownloadConfig, "rangeWaitMs">;
+  readonly log: Log;
+}
+
+/** The longest range that is asked upstream beside the fill: containerd's and the snapshotters' pieces fit, a whole layer does not. */
+const MAX_PASSED_THROUGH = 16 << 20;
+
+/** Up to this size a held blob is verified before the headers go out, so that damage heals unseen. */
+const VERIFY_FIRST_BYTES = 256 << 10;
+
+/** Held blobs known to be whole, so that they are not hashed at each hit: some 20 MB when full. */
+const MAX_VERIFIED = 100_000;
+
+/** The blob requests of clients: from the store where that is proved, else from a fill that everybody shares. */
+export class Blobs {
+  readonly #deps: BlobsDeps;
+  readonly #asking = new SingleFlight<number | undefined>();
+  /** Which repositories each running fill serves. */
+  readonly #sources = new WeakMap<Fill, Map<string, RepositorySource>>();
+  readonly #verified = new LRUCache<Digest, true>({ max: MAX_VERIFIED });
+
+  constructor(deps: BlobsDeps) {
+    this.#deps = deps;
+  }
+
+  async answer(upstream: Upstream, call: BlobCall): Promise<BlobAnswer> {
+    const { repo, digest } = call;
+    const standing = await this.#deps.standings.admit(repo, upstream, () => this.anythingHeld(repo, call), call);
+    const target: Target = { repo, upstream, standing };
+    const held = await this.#open(digest, call);
+    if (held !== undefined) {
+      const answer = await this.#fromStore(target, held, call);
+      if (answer !== undefined) {
+        return answer;
+      }
+    }
+    const absence = await this.#deps.memory.absence("blob", repo, digest);
+    if (absence !== undefined) {
+      throw absence;
+    }
+    return call.head ? await this.#describe(target, call) : await this.#fill(target, call);
+  }
+
+  /** Something of the repository that its upstream can be asked for. */
+  async anythingHeld(repo: RepoRef, o: CallOptions): Promise<Reference | undefined> {
+    const { repositories } = this.#deps;
+    const [tag] = await repositories.tags(repo, o);
+    if (tag !== undefined) {
+      return { kind: "tag", tag };
+    }
+    for await (const digest of repositories.revisions(repo, o)) {
+      return { kind: "digest", digest };
+    }
+    return undefined;
+  }
+
+  /** Undefined also where storage fails: then the blob comes from its upstream once more. */
+  async #open(digest: Digest, o: CallOptions): Promise<OpenBlob | undefined> {
+    try {
+      return await this.#deps.blobs.open(digest, o);
+    } catch (error) {
+      if (!(error instanceof StorageError)) {
+        throw error;
+      }
+      this.#deps.log.warn({ err: error, digest }, "a held blob could not be opened");
+      return undefined;
+    }
+  }
+
+  /** Undefined where the held bytes prove nothing for this repository, or are damaged. Takes over the open blob. */
+  async #fromStore(target: Target, held: OpenBlob, call: BlobCall): Promise<BlobAnswer | undefined> {
+    let answer: BlobAnswer | undefined;
+    try {
+      const cache = await this.#entitled(target, call.digest, call);
+      answer = cache && (await this.#hit(target, held, cache, call));
+      return answer;
+    } finally {
+      if (answer?.body === undefined) {
+        await held.close();
+      }
+    }
+  }
+
+  async #entitled(target: Target, digest: Digest, o: CallOptions): Promise<CacheInfo | undefined> {
+    const { repositories, listings, proofs, memory, log } = this.#deps;
+    const { repo, standing } = target;
+    const linked = await repositories.hasLayer(repo, digest, o);
+    const decision = decideProof({
+      visibility: standing.visibility,
+      // The caller was admitted to the repository before any of this.
+      mayReadPrivate: true,
+      held: true,
+      linked,
+      listed: !linked && (await listings.sizeOf(repo, digest, o)) !== undefined,
+      confirmed: false,
+      provenance: linked ? undefined : await repositories.getBlobRecord(digest, o),
+      upstream: repo.upstream,
+    });
+    let cache: CacheInfo;
+    switch (decision.do) {
+      case "serve":
+        cache = await proofs.current(
+          target,
+          { asked: "blob", digest },
+          (asking) => this.#confirm(target, digest, asking),
+          o,
+        );
+        break;
+      case "confirm": {
+        const absence = await memory.absence("blob", repo, digest);
+        if (absence !== undefined) {
+          throw absence;
+        }
+        await this.#ask(target, digest, "proof", o);
+        cache = { outcome: "revalidated" };
+        break;
+      }
+      case "possess":
+      case "deny":
+        return undefined;
+    }
+    if (!linked) {
+      await recorded(log, `${formatRepo(repo)}@${digest}`, () => repositories.linkLayer(repo, digest, o));
+    }
+    return cache;
+  }
+
+  async #hit(target: Target, held: OpenBlob, cache: CacheInfo, call: BlobCall): Promise<BlobAnswer | undefined> {
+    const { repo, standing } = target;
+    const { digest } = call;
+    if (!this.#verified.has(digest)) {
+      const listed = await this.#deps.listings.sizeOf(repo, digest, call);
+      if (listed !== undefined && listed !== held.size) {
+        await this.#discard(digest, call);
+        return undefined;
+      }
+    }
+    const { size } = held;
+    const part = call.head || call.range === undefined ? undefined : satisfiable(call, size);
+    const answer = { digest, size, visibility: standing.visibility, cache, part };
+    if (call.head) {
+      return { ...answer, body: undefined, release: async () => {} };
+    }
+    if (this.#verified.has(digest) || (part !== undefined && size > VERIFY_FIRST_BYTES)) {
+      const { start, end } = part ?? { start: 0, end: size - 1 };
+      return { ...answer, body: heldPart(held, start, end + 1, call), release: () => held.close() };
+    }
+    if (size > VERIFY_FIRST_BYTES) {
+      const settled = (agrees: boolean): Promise<void> => this.#settle(digest, agrees, call);
+      return { ...answer, body: verifiedWhole(held, digest, settled, call), release: () => held.close() };
+    }
+    const bytes = await readAll(held, call);
+    const agrees = bytes !== undefined && digestOf(bytes, digestAlgorithm(digest)) === digest;
+    await this.#settle(digest, agrees, call);
+    if (!agrees) {
+      return undefined;
+    }
+    await held.close();
+    const wanted = part === undefined ? bytes : bytes.subarray(part.start, part.end + 1);
+    return { ...answer, body: inMemory(wanted), release: async () => {} };
+  }
+
+  async #settle(digest: Digest, agrees: boolean, o: CallOptions): Promise<void> {
+    if (agrees) {
+      this.#verified.set(digest, true);
+    } else {
+      await this.#discard(digest, o);
+    }
+  }
+
+  async #discard(digest: Digest, o: CallOptions): Promise<void> {
+    this.#deps.log.error({ digest }, "a held blob is damaged: deleting it, so that it is fetched again");
+    await this.#deps.blobs.delete(digest, o);
+  }
+
+  /** HEAD of what is not held: never a reason to download it. */
+  async #describe(target: Target, call: BlobCall): Promise<BlobAnswer> {
+    const { repo, standing } = target;
+    const { digest } = call;
+    const listed = await this.#deps.listings.sizeOf(repo, digest, call);
+    let cache: CacheInfo = { outcome: "miss", stored: false };
+    let size = listed;
+    if (listed === undefined) {
+      size = await this.#ask(target, digest, "size", call);
+    } else {
+      const confirm = (o: CallOptions): Promise<void> => this.#confirm(target, digest, o);
+      cache = await this.#deps.proofs.current(target, { asked: "blob", digest }, confirm, call);
+    }
+    return {
+      digest,
+      size,
+      visibility: standing.visibility,
+      cache,
+      part: undefined,
+      body: undefined,
+      release: async () => {},
+    };
+  }
+
+  /** Asks the upstream whether the repository has the blob, once for all who want to know the same. */
+  async #ask(target: Target, digest: Digest, wanted: "proof" | "size", call: CallOptions): Promise<number | undefined> {
+    const { background, memory, freshnessOf } = this.#deps;
+    const { repo } = target;
+    const asking = background.own((signal) =>
+      this.#asking.run(`${wanted} ${formatRepo(repo)} ${digest}`, { signal }, async (shared) => {
+        try {
+          return await this.#askNow(target, digest, wanted, { ...call, signal: shared });
+        } catch (error) {
+          await memory.rememberAbsence("blob", repo, digest, error, freshnessOf(repo.upstream).negativeMs);
+          throw error;
+        }
+      }),
+    );
+    return (await waitFor(asking, call.signal)).value;
+  }
+
+  async #askNow(
+    { repo, upstream, standing }: Target,
+    digest: Digest,
+    wanted: "proof" | "size",
+    o: CallOptions,
+  ): Promise<number | undefined> {
+    return await this.#deps.standings.watch(repo, standing, o, async () => {
+      const sizeByGet = (): Promise<number | undefined> => upstream.blobSize(repo.repository, digest, o);
+      try {
+        const { size } = await upstream.headBlob(repo.repository, digest, o);
+        // A registry that redirects has proved what it has, though not told how large it is.
+        return wanted === "size" ? (size ?? (await sizeByGet())) : size;
+      } catch (error) {
+        if (!(error instanceof UpstreamError) || error.fault !== "denied") {
+          throw error;
+        }
+        // ECR Public refuses every HEAD of a blob, and lets its first byte be read.
+        return await sizeByGet();
+      }
+    });
+  }
+
+  async #confirm(target: Target, digest: Digest, o: CallOptions): Promise<void> {
+    await this.#askNow(target, digest, "proof", o);
+  }
+
+  async #fill(target: Target, call: BlobCall): Promise<BlobAnswer> {
+    const { repo, standing } = target;
+    const { digest } = call;
+    const listed = await this.#deps.listings.sizeOf(repo, digest, call);
+    if (call.range !== undefined && listed !== undefined) {
+      satisfiable(call, listed);
+    }
+    const { fill, started } = await this.#join(target, digest, listed, call);
+    const { size } = fill;
+    // Where the size is not known there is no Content-Range to give: the whole is a right answer to any range (RFC 9110 14.2).
+    const part = call.range === undefined || size === undefined ? undefined : satisfiable(call, size);
+    const answer = { digest, size, visibility: standing.visibility, part };
+    const passed = part === undefined ? undefined : await this.#passThrough(target, fill, part, call);
+    if (passed !== undefined) {
+      return { ...answer, cache: { outcome: "bypass" }, ...passed };
+    }
+    const end = part === undefined ? undefined : part.end + 1;
+    return {
+      ...answer,
+      cache: { outcome: started ? "miss" : "collapsed", stored: true },
+      body: fill.read(part?.start ?? 0, end, { ...call, client: call.caller.client }),
+      release: async () => {},
+    };
+  }
+
+  /** The fill of the blob, ready to be read by this repository's clients. */
+  async #join(
+    target: Target,
+    digest: Digest,
+    listed: number | undefined,
+    call: BlobCall,
+  ): Promise<{ readonly fill: Fill; readonly started: boolean }> {
+    const { fills } = this.#deps;
+    const { repo, standing } = target;
+    const domain = fillDomain(standing.visibility, repo.upstream);
+    const running = fills.get(domain, digest);
+    const known = running && this.#sources.get(running)?.get(formatRepo(repo));
+    if (running !== undefined && known === undefined) {
+      await this.#proveForFill(target, digest, listed, call);
+    }
+    const source = known ?? this.#sourceOf(target, digest, running !== undefined || listed !== undefined);
+    const joined = fills.join(domain, digest, source, {
+      ...(listed === undefined ? {} : { expectedSize: listed }),
+      ...(call.requestId === undefined ? {} : { requestId: call.requestId }),
+    });
+    this.#note(joined.fill, source);
+    if (joined.started) {
+      void joined.fill.outcome.then((outcome) => outcome === "committed" && this.#verified.set(digest, true));
+    }
+    await joined.fill.ready({ ...call, source: source.key });
+    await this.#proveAfterwards(target, digest, source, call);
+    return joined;
+  }
+
+  /** A fill that others have started is bytes that are being received: this repository proves its right to them first. */
+  async #proveForFill(target: Target, digest: Digest, listed: number | undefined, o: CallOptions): Promise<void> {
+    const { repo, standing } = target;
+    const linked = await this.#deps.repositories.hasLayer(repo, digest, o);
+    const decision = decideProof({
+      visibility: standing.visibility,
+      mayReadPrivate: true,
+      held: true,
+      linked,
+      listed: listed !== undefined,
+      confirmed: false,
+      // Fills of other upstreams' private repositories are in other domains.
+      provenance: { public: standing.visibility === "public", upstreams: [repo.upstream] },
+      upstream: repo.upstream,
+    });
+    if (decision.do === "serve") {
+      const confirm = (asking: CallOptions): Promise<void> => this.#confirm(target, digest, asking);
+      await this.#deps.proofs.current(target, { asked: "blob", digest }, confirm, o);
+    } else {
+      await this.#ask(target, digest, "proof", o);
+    }
+  }
+
+  /** For a fill whose bytes came another way than by this repository's own download: from another's, or from before a restart. */
+  async #proveAfterwards(target: Target, digest: Digest, source: RepositorySource, o: CallOptions): Promise<void> {
+    if (!source.proven) {
+      await this.#ask(target, digest, "proof", o);
+      source.prove();
+    } else if (!source.opened) {
+      const confirm = (asking: CallOptions): Promise<void> => this.#confirm(target, digest, asking);
+      await this.#deps.proofs.current(target, { asked: "blob", digest }, confirm, o);
+    }
+  }
+
+  #sourceOf({ repo, upstream, standing }: Target, digest: Digest, proven: boolean): RepositorySource {
+    const { standings, memory, freshnessOf } = this.#deps;
+    const open = async (start: number, o: CallOptions): Promise<BlobBody> => {
+      try {
+        return await standings.watch(repo, standing, o, () =>
+          upstream.getBlob(repo.repository, digest, { ...o, start }),
+        );
+      } catch (error) {
+        // Later in a download a "no" may come from a signed address that has expired.
+        if (start === 0) {
+          await memory.rememberAbsence("blob", repo, digest, error, freshnessOf(repo.upstream).negativeMs);
+        }
+        throw error;
+      }
+    };
+    return new RepositorySource(repo, open, proven);
+  }
+
+  #note(fill: Fill, source: RepositorySource): void {
+    const sources = this.#sources.get(fill) ?? new Map<string, RepositorySource>();
+    sources.set(source.key, source);
+    this.#sources.set(fill, sources);
+  }
+
+  /** A range that the fill will not reach soon, asked for by itself and not kept. Undefined where the fill is to be followed. */
+  async #passThrough(
+    { repo, upstream }: Target,
+    fill: Fill,
+    part: ByteSpan,
+    call: BlobCall,
+  ): Promise<Pick<BlobAnswer, "body" | "release"> | undefined> {
+    const { start, end } = part;
+    const closed = call.range?.kind === "suffix" || call.range?.end !== undefined;
+    const length = end - start + 1;
+    const follows =
+      start <= fill.position ||
+      fill.willReach(start, this.#deps.download.rangeWaitMs) ||
+      fill.readsFromStart(call.caller.client);
+    if (follows || !closed || length > MAX_PASSED_THROUGH) {
+      return undefined;
+    }
+    try {
+      const { body, start: at, total } = await upstream.getBlob(repo.repository, call.digest, { ...call, start, end });
+      // Whoever destroys it may be nobody's iterator; its error is then nobody's either.
+      body.on("error", () => {});
+      if (at !== start || (total !== undefined && total !== fill.size)) {
+        body.destroy();
+        return undefined;
+      }
+      const stream: ByteStream = exactly(body, length, upstream.name);
+      return { body: stream, release: async () => void body.destroy() };
+    } catch (error) {
+      if (!(error instanceof UpstreamError)) {
+        throw error;
+      }
+      return undefined;
+    }
+  }
+}
+
+/** @throws OciError RANGE_INVALID (416) where no byte of the blob is in the range */
+function satisfiable(call: BlobCall, size: number): ByteSpan | undefined {
+  const span = call.range && resolveRange(call.range, size);
+  if (span === "unsatisfiable") {
+    throw new OciError("RANGE_INVALID", `${call.digest} has ${size} bytes, none of them in the range`, {
+      headers: { "content-range": formatContentRange("unsatisfiable", size) },
+    });
+  }
+  return span;
+}
+
+/** Undefined where the content is shorter than the store said. */
+async function readAll(blob: OpenBlob, o: CallOptions): Promise<Uint8Array | undefined> {
+  const bytes = Buffer.alloc(blob.size);
+  let position = 0;
+  try {
+    for await (const chunk of blob.read(0, blob.size, o)) {
+      bytes.set(chunk, position);
+      position += chunk.length;
+    }
+  } catch (error) {
+    if (error instanceof StorageError && error.fault === "corrupt") {
+      return undefined;
+    }
+    throw error;
+  }
+  return bytes;
+}

@@ -1,0 +1,181 @@
+import type { CallOptions } from "../base/call.ts";
+import type { Log } from "../base/log.ts";
+import { SingleFlight } from "../base/single-flight.ts";
+import type { FreshnessConfig } from "../config/types.ts";
+import type { Digest } from "../oci/digest.ts";
+import { formatRepo, type RepoRef } from "../oci/reference.ts";
+import type { BlobStore } from "../storage/blob-store.ts";
+import type { Repositories } from "../storage/repositories.ts";
+import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
+import type { CacheInfo } from "./answers.ts";
+import { type Background, waitFor } from "./background.ts";
+import type { HeldManifest, HeldManifests } from "./held-manifests.ts";
+import type { Listings } from "./listings.ts";
+import { decideProof } from "./proof.ts";
+import type { Proofs } from "./proofs.ts";
+import { recorded } from "./recorded.ts";
+import type { Memory } from "./remembered.ts";
+import type { Standing, Standings } from "./standings.ts";
+
+/** A repository that the caller may read. */
+export interface Target {
+  readonly repo: RepoRef;
+  readonly upstream: Upstream;
+  readonly standing: Standing;
+}
+
+/** A manifest and how it came. */
+export interface FoundManifest {
+  readonly manifest: HeldManifest;
+  readonly cache: CacheInfo;
+}
+
+export interface ManifestsByDigestDeps {
+  readonly blobs: BlobStore;
+  readonly repositories: Repositories;
+  readonly manifests: HeldManifests;
+  readonly listings: Listings;
+  readonly standings: Standings;
+  readonly proofs: Proofs;
+  readonly memory: Memory;
+  readonly background: Background;
+  freshnessOf(upstream: string): FreshnessConfig;
+  readonly log: Log;
+}
+
+/** Manifests asked for by digest: what is held and proved costs nothing, everything else is one question. */
+export class ManifestsByDigest {
+  readonly #deps: ManifestsByDigestDeps;
+  readonly #obtaining = new SingleFlight<FoundManifest>();
+
+  constructor(deps: ManifestsByDigestDeps) {
+    this.#deps = deps;
+  }
+
+  /** For a client. Rejects with the upstream's fault where the repository does not have it, or nobody can tell. */
+  async find(target: Target, digest: Digest, call: CallOptions): Promise<FoundManifest> {
+    const { repo } = target;
+    const held = await this.#linked(repo, digest, call);
+    if (held === undefined) {
+      return await this.obtain(target, digest, call);
+    }
+    return { manifest: held, cache: await this.#permitted(target, digest, call) };
+  }
+
+  /** As {@link find} for what is not linked to the repository yet: from the store where that is proof enough, else one GET. */
+  async obtain(target: Target, digest: Digest, call: CallOptions): Promise<FoundManifest> {
+    const { memory, background } = this.#deps;
+    const absence = await memory.absence("manifest", target.repo, digest);
+    if (absence !== undefined) {
+      throw absence;
+    }
+    const key = `${formatRepo(target.repo)} ${digest}`;
+    const work = background.own((signal) =>
+      this.#obtaining.run(key, { signal }, (shared) => this.#obtain(target, digest, { ...call, signal: shared })),
+    );
+    const { value, shared } = await waitFor(work, call.signal);
+    const collapsed = shared && value.cache.outcome === "miss";
+    return collapsed ? { ...value, cache: { ...value.cache, outcome: "collapsed" } } : value;
+  }
+
+  /**
+   * The held manifest, if the repository may serve it now that its upstream has named the digest; then it is linked. Undefined
+   * where only a GET will do.
+   */
+  async confirmed(target: Target, digest: Digest, o: CallOptions): Promise<HeldManifest | undefined> {
+    const decision = await this.#decide(target, digest, { confirmed: true }, o);
+    return decision === "serve" ? await this.#link(target.repo, digest, o) : undefined;
+  }
+
+  async #linked(repo: RepoRef, digest: Digest, o: CallOptions): Promise<HeldManifest | undefined> {
+    const linked = await this.#deps.repositories.hasRevision(repo, digest, o);
+    return linked ? await this.#deps.manifests.read(digest, o) : undefined;
+  }
+
+  async #obtain(target: Target, digest: Digest, o: CallOptions): Promise<FoundManifest> {
+    const { memory, freshnessOf } = this.#deps;
+    try {
+      return (await this.#fromStore(target, digest, o)) ?? (await this.#fetch(target, digest, o));
+    } catch (error) {
+      await memory.rememberAbsence(
+        "manifest",
+        target.repo,
+        digest,
+        error,
+        freshnessOf(target.repo.upstream).negativeMs,
+      );
+      throw error;
+    }
+  }
+
+  async #fromStore(target: Target, digest: Digest, o: CallOptions): Promise<FoundManifest | undefined> {
+    const decision = await this.#decide(target, digest, { confirmed: false }, o);
+    if (decision === "possess") {
+      return undefined;
+    }
+    let cache: CacheInfo = { outcome: "revalidated" };
+    if (decision === "serve") {
+      cache = await this.#permitted(target, digest, o);
+    } else {
+      await this.#confirm(target, digest, o);
+    }
+    const manifest = await this.#link(target.repo, digest, o);
+    return manifest === undefined ? undefined : { manifest, cache };
+  }
+
+  async #permitted(target: Target, digest: Digest, o: CallOptions): Promise<CacheInfo> {
+    const confirm = (asking: CallOptions): Promise<void> => this.#confirm(target, digest, asking);
+    return await this.#deps.proofs.current(target, { asked: "manifest", digest }, confirm, o);
+  }
+
+  async #decide(
+    { repo, standing }: Target,
+    digest: Digest,
+    { confirmed }: { readonly confirmed: boolean },
+    o: CallOptions,
+  ): Promise<"serve" | "confirm" | "possess"> {
+    const { blobs, repositories, listings } = this.#deps;
+    const held = (await blobs.stat(digest, o)) !== undefined;
+    const linked = held && (await repositories.hasRevision(repo, digest, o));
+    const decision = decideProof({
+      visibility: standing.visibility,
+      // The caller was admitted to the repository before any of this.
+      mayReadPrivate: true,
+      held,
+      linked,
+      confirmed,
+      listed: held && !linked && !confirmed && (await listings.sizeOf(repo, digest, o)) !== undefined,
+      provenance: held && !linked ? await repositories.getBlobRecord(digest, o) : undefined,
+      upstream: repo.upstream,
+    });
+    return decision.do === "deny" ? "possess" : decision.do;
+  }
+
+  async #link(repo: RepoRef, digest: Digest, o: CallOptions): Promise<HeldManifest | undefined> {
+    const { manifests, repositories, log } = this.#deps;
+    const manifest = await manifests.read(digest, o);
+    if (manifest !== undefined) {
+      await recorded(log, `${formatRepo(repo)}@${digest}`, () => repositories.linkRevision(repo, digest, o));
+    }
+    return manifest;
+  }
+
+  async #confirm({ repo, upstream, standing }: Target, digest: Digest, o: CallOptions): Promise<void> {
+    const { standings } = this.#deps;
+    await standings.watch(repo, standing, o, () =>
+      upstream.headManifest(repo.repository, { kind: "digest", digest }, o),
+    );
+  }
+
+  async #fetch({ repo, upstream, standing }: Target, digest: Digest, o: CallOptions): Promise<FoundManifest> {
+    const { manifests, standings } = this.#deps;
+    const body = await standings.watch(repo, standing, o, () =>
+      upstream.getManifest(repo.repository, { kind: "digest", digest }, o),
+    );
+    if (body === "not-modified") {
+      throw new UpstreamError(repo.upstream, "bad-answer", `${repo.upstream} answered 304 to an unconditional request`);
+    }
+    const { manifest, stored } = await manifests.keep(repo, standing.visibility, body, o);
+    return { manifest, cache: { outcome: "miss", stored } };
+  }
+}

@@ -1,0 +1,110 @@
+import type { Digest } from "../oci/digest.ts";
+import { formatRepo, type RepoRef } from "../oci/reference.ts";
+import type { StateStore } from "../state/state-store.ts";
+import { UpstreamError } from "../upstream/upstream.ts";
+
+/** What the state store holds for the proxy; losing any of it costs one more question upstream. */
+export type Remembered =
+  | RememberedNo
+  | RememberedHead
+  | { readonly kind: "private"; readonly atMs: number }
+  | { readonly kind: "unanswered" };
+
+/** The upstream's "there is no such thing". */
+interface RememberedNo {
+  readonly kind: "no";
+  readonly fault: "absent" | "denied";
+  readonly message: string;
+  readonly status: number | undefined;
+  readonly absent: "repository" | "manifest" | "blob" | undefined;
+}
+
+/** What a tag's HEAD said, while the manifest that it named is not held: a tag link without content must not exist. */
+export interface RememberedHead {
+  readonly kind: "head";
+  readonly digest: Digest;
+  readonly mediaType: string | undefined;
+  /** Bytes. */
+  readonly size: number | undefined;
+  readonly etag: string | undefined;
+  /** Milliseconds since the epoch. */
+  readonly checkedAtMs: number;
+}
+
+/** An absence that the upstream stated a moment ago, given again without asking. */
+export class RememberedAbsenceError extends UpstreamError {}
+
+/** True for the two answers that mean "no such thing", as far as an upstream tells. */
+export function saysNo(error: unknown): error is UpstreamError & { readonly fault: "absent" | "denied" } {
+  return error instanceof UpstreamError && (error.fault === "absent" || error.fault === "denied");
+}
+
+export type Asked = "tag" | "manifest" | "blob" | "tags";
+
+/** What upstreams said in passing, in the bounded state store. */
+export class Memory {
+  readonly #state: StateStore<Remembered>;
+
+  constructor(state: StateStore<Remembered>) {
+    this.#state = state;
+  }
+
+  /** The remembered "no" to this question, as the error to throw. */
+  async absence(asked: Asked, repo: RepoRef, name: string): Promise<RememberedAbsenceError | undefined> {
+    const found = await this.#state.get(key(`no-${asked}`, repo, name));
+    if (found?.kind !== "no") {
+      return undefined;
+    }
+    return new RememberedAbsenceError(repo.upstream, found.fault, found.message, {
+      ...(found.status === undefined ? {} : { status: found.status }),
+      ...(found.absent === undefined ? {} : { absent: found.absent }),
+    });
+  }
+
+  /** Remembers the error if it is a "no"; any other is left alone. */
+  async rememberAbsence(asked: Asked, repo: RepoRef, name: string, error: unknown, ttlMs: number): Promise<void> {
+    if (saysNo(error) && !(error instanceof RememberedAbsenceError)) {
+      const { fault, message, status, absent } = error;
+      await this.#set(key(`no-${asked}`, repo, name), { kind: "no", fault, message, status, absent }, ttlMs);
+    }
+  }
+
+  async head(repo: RepoRef, tag: string): Promise<RememberedHead | undefined> {
+    const found = await this.#state.get(key("head", repo, tag));
+    return found?.kind === "head" ? found : undefined;
+  }
+
+  async rememberHead(repo: RepoRef, tag: string, head: RememberedHead, ttlMs: number): Promise<void> {
+    await this.#set(key("head", repo, tag), head, ttlMs);
+  }
+
+  /** When the repository was found not to be public; for those that storage has no record of. */
+  async privateAt(repo: RepoRef): Promise<number | undefined> {
+    const found = await this.#state.get(key("private", repo, ""));
+    return found?.kind === "private" ? found.atMs : undefined;
+  }
+
+  async rememberPrivate(repo: RepoRef, atMs: number, ttlMs: number): Promise<void> {
+    await this.#set(key("private", repo, ""), { kind: "private", atMs }, ttlMs);
+  }
+
+  /** Whether the question if the repository is public got no answer a moment ago. */
+  async visibilityUnanswered(repo: RepoRef, reference: string): Promise<boolean> {
+    return (await this.#state.get(key("unanswered", repo, reference))) !== undefined;
+  }
+
+  async rememberVisibilityUnanswered(repo: RepoRef, reference: string, ttlMs: number): Promise<void> {
+    await this.#set(key("unanswered", repo, reference), { kind: "unanswered" }, ttlMs);
+  }
+
+  async #set(at: string, value: Remembered, ttlMs: number): Promise<void> {
+    if (ttlMs > 0) {
+      await this.#state.set(at, value, ttlMs);
+    }
+  }
+}
+
+/** No part can hold a space, and an upstream's name no slash: two things never share a key. */
+function key(kind: string, repo: RepoRef, name: string): string {
+  return `${kind} ${formatRepo(repo)} ${name}`;
+}

@@ -1,0 +1,206 @@
+import type { CallOptions } from "../base/call.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import { SingleFlight } from "../base/single-flight.ts";
+import type { AccessConfig, FreshnessConfig } from "../config/types.ts";
+import { OciError } from "../oci/errors.ts";
+import { formatReference, formatRepo, type Reference, type RepoRef } from "../oci/reference.ts";
+import type { RepoRecord, Repositories } from "../storage/repositories.ts";
+import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
+import type { Caller, Visibility } from "./answers.ts";
+import { type Background, LATE, waitAtMost, waitFor } from "./background.ts";
+import { decideProof } from "./proof.ts";
+import { recorded } from "./recorded.ts";
+import { type Memory, saysNo } from "./remembered.ts";
+
+/** What is known of a repository as a whole. */
+export interface Standing {
+  readonly visibility: Visibility;
+  /** Private only: when the upstream last let Weir read it; milliseconds since the epoch, 0 = not known. */
+  readonly provedAtMs: number;
+}
+
+export interface StandingsDeps {
+  readonly repositories: Repositories;
+  readonly memory: Memory;
+  readonly background: Background;
+  readonly access: AccessConfig;
+  freshnessOf(upstream: string): FreshnessConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** How long the answer to "may everybody read this?" stands. */
+const VISIBILITY_TTL_MS = 24 * 60 * 60 * 1000;
+
+const PUBLIC: Standing = { visibility: "public", provedAtMs: 0 };
+const UNKNOWN: Standing = { visibility: "private", provedAtMs: 0 };
+
+/** Which repositories are public, and when the private ones were last proved to be open to Weir (design, section 6). */
+export class Standings {
+  readonly #deps: StandingsDeps;
+  readonly #asking = new SingleFlight<Standing | undefined>();
+
+  constructor(deps: StandingsDeps) {
+    this.#deps = deps;
+  }
+
+  /** True where the caller may have what is not public. */
+  mayReadPrivate(caller: Caller): boolean {
+    return this.#deps.access.privateToAnonymous || caller.account !== undefined;
+  }
+
+  /**
+   * The repository's standing, if the caller may read it. `reference` gives something of the repository to ask its upstream
+   * for, and is called only when it has to be asked.
+   *
+   * @throws OciError DENIED, before anything else about the repository could show
+   */
+  async admit(
+    repo: RepoRef,
+    upstream: Upstream,
+    reference: () => Promise<Reference | undefined>,
+    call: CallOptions & { readonly caller: Caller },
+  ): Promise<Standing> {
+    const standing = await this.#of(repo, upstream, reference, call);
+    const decision = decideProof({
+      visibility: standing.visibility,
+      mayReadPrivate: this.mayReadPrivate(call.caller),
+      held: false,
+      linked: false,
+      listed: false,
+      confirmed: false,
+      provenance: undefined,
+      upstream: repo.upstream,
+    });
+    if (decision.do === "deny") {
+      throw new OciError(
+        "DENIED",
+        `${formatRepo(repo)} is not public at its registry; Weir gives it to anonymous callers only where ${decision.key} is true`,
+        { detail: { repository: formatRepo(repo), key: decision.key } },
+      );
+    }
+    return standing;
+  }
+
+  /** What is known without asking anybody; undefined where nothing is. */
+  async recorded(repo: RepoRef, upstream: Upstream, o: CallOptions): Promise<Standing | undefined> {
+    const record = await this.#deps.repositories.getRepoRecord(repo, o);
+    // What a credential once received stays private after the credential is gone, until its registry shows it to everybody.
+    if (record?.visibility !== "private" && !upstream.hasCredential(repo.repository)) {
+      return PUBLIC;
+    }
+    return record;
+  }
+
+  /**
+   * Asks the upstream for something of the repository, and takes its answer as the proof that Weir may read it, or may not
+   * any more: then nothing of a private repository is served until it is proved anew.
+   */
+  async watch<T>(repo: RepoRef, standing: Standing, o: CallOptions, ask: () => Promise<T>): Promise<T> {
+    let answer: T;
+    try {
+      answer = await ask();
+    } catch (error) {
+      const lost = saysNo(error) && (error.fault === "denied" || error.absent === "repository");
+      if (standing.visibility === "private" && lost) {
+        await this.#revoke(repo, o);
+      }
+      throw error;
+    }
+    if (standing.visibility === "private") {
+      await this.#update(repo, { provedAtMs: this.#deps.clock.now() }, o);
+    }
+    return answer;
+  }
+
+  /** Changes what is recorded only: names that clients make up leave nothing in storage. */
+  async #revoke(repo: RepoRef, o: CallOptions): Promise<void> {
+    const record = await this.#deps.repositories.getRepoRecord(repo, o);
+    if (record !== undefined && record.provedAtMs !== 0) {
+      await this.#update(repo, { provedAtMs: 0 }, o);
+    }
+  }
+
+  async #of(
+    repo: RepoRef,
+    upstream: Upstream,
+    reference: () => Promise<Reference | undefined>,
+    call: CallOptions,
+  ): Promise<Standing> {
+    const { repositories, memory, background, clock, freshnessOf } = this.#deps;
+    const record = await repositories.getRepoRecord(repo, call);
+    if (record?.visibility !== "private" && !upstream.hasCredential(repo.repository)) {
+      return PUBLIC;
+    }
+    const ageMs = clock.now() - (record?.visibilityAtMs ?? 0);
+    if (record !== undefined && ageMs >= 0 && ageMs < VISIBILITY_TTL_MS) {
+      return record;
+    }
+    const lastKnown = record ?? UNKNOWN;
+    if (record === undefined && (await memory.privateAt(repo)) !== undefined) {
+      return lastKnown;
+    }
+    const asked = await reference();
+    if (asked === undefined || (await memory.visibilityUnanswered(repo, formatReference(asked)))) {
+      return lastKnown;
+    }
+    const key = `${formatRepo(repo)} ${formatReference(asked)}`;
+    const asking = background.own((signal) =>
+      this.#asking.run(key, { signal }, (shared) => this.#ask(repo, upstream, asked, { ...call, signal: shared })),
+    );
+    if (record === undefined) {
+      return (await waitFor(asking, call.signal)).value ?? lastKnown;
+    }
+    const { softDeadlineMs } = freshnessOf(repo.upstream);
+    const answer = await waitAtMost(asking, softDeadlineMs, { clock, signal: call.signal });
+    return answer === LATE ? lastKnown : (answer.value ?? lastKnown);
+  }
+
+  /** Asks as nobody. Undefined where that told nothing; then it is not asked again for a moment. */
+  async #ask(repo: RepoRef, upstream: Upstream, reference: Reference, o: CallOptions): Promise<Standing | undefined> {
+    const { repositories, memory, clock, freshnessOf } = this.#deps;
+    try {
+      const isPublic = await this.#isPublic(repo, upstream, reference, o);
+      const visibilityAtMs = clock.now();
+      if (!isPublic && (await repositories.getRepoRecord(repo, o)) === undefined) {
+        // Perhaps there is no such repository: storage gets a record when Weir's credential has been let in.
+        await memory.rememberPrivate(repo, visibilityAtMs, VISIBILITY_TTL_MS);
+        return UNKNOWN;
+      }
+      return await this.#update(repo, { visibility: isPublic ? "public" : "private", visibilityAtMs }, o);
+    } catch (error) {
+      if (!(error instanceof UpstreamError)) {
+        throw error;
+      }
+      await memory.rememberVisibilityUnanswered(
+        repo,
+        formatReference(reference),
+        freshnessOf(repo.upstream).negativeMs,
+      );
+      return undefined;
+    }
+  }
+
+  async #isPublic(repo: RepoRef, upstream: Upstream, reference: Reference, o: CallOptions): Promise<boolean> {
+    try {
+      return await upstream.isPublic(repo.repository, reference, o);
+    } catch (error) {
+      if (!saysNo(error)) {
+        throw error;
+      }
+      // Absent for nobody in particular: private if it is there for Weir's credential, and no answer if it is not.
+      await upstream.headManifest(repo.repository, reference, o);
+      return false;
+    }
+  }
+
+  async #update(repo: RepoRef, change: Partial<RepoRecord>, o: CallOptions): Promise<RepoRecord> {
+    const { repositories, memory, log } = this.#deps;
+    const known = await repositories.getRepoRecord(repo, o);
+    const visibilityAtMs = known?.visibilityAtMs ?? (await memory.privateAt(repo)) ?? 0;
+    const next: RepoRecord = { visibility: "private", provedAtMs: 0, ...known, visibilityAtMs, ...change };
+    await recorded(log, formatRepo(repo), () => repositories.putRepoRecord(repo, next, o));
+    return next;
+  }
+}

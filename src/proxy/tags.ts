@@ -1,0 +1,125 @@
+import type { CallOptions } from "../base/call.ts";
+import type { Clock } from "../base/clock.ts";
+import { SingleFlight } from "../base/single-flight.ts";
+import type { FreshnessConfig } from "../config/types.ts";
+import { formatRepo, type Reference } from "../oci/reference.ts";
+import type { Repositories } from "../storage/repositories.ts";
+import { type TagPage, type Upstream, UpstreamError } from "../upstream/upstream.ts";
+import type { TagsAnswer, TagsCall } from "./answers.ts";
+import { type Background, waitFor } from "./background.ts";
+import type { Blobs } from "./blobs.ts";
+import { decideFreshness } from "./freshness.ts";
+import type { Target } from "./manifests-by-digest.ts";
+import { pageOf } from "./paging.ts";
+import type { Memory } from "./remembered.ts";
+import type { Stale } from "./stale.ts";
+import type { Standings } from "./standings.ts";
+
+export interface TagsDeps {
+  readonly repositories: Repositories;
+  readonly standings: Standings;
+  readonly blobs: Blobs;
+  readonly memory: Memory;
+  readonly stale: Stale;
+  readonly background: Background;
+  freshnessOf(upstream: string): FreshnessConfig;
+  readonly clock: Clock;
+}
+
+/** Tag lists: the upstream's own pages, and what is held of them when it is in trouble. */
+export class Tags {
+  readonly #deps: TagsDeps;
+  readonly #asking = new SingleFlight<TagPage>();
+
+  constructor(deps: TagsDeps) {
+    this.#deps = deps;
+  }
+
+  async answer(upstream: Upstream, call: TagsCall): Promise<TagsAnswer> {
+    const { repo } = call;
+    const standing = await this.#deps.standings.admit(repo, upstream, () => this.#something(upstream, call), call);
+    const target: Target = { repo, upstream, standing };
+    try {
+      const page = await this.#page(target, call);
+      return {
+        repository: repo.repository,
+        tags: page.tags,
+        next: page.next,
+        visibility: standing.visibility,
+        cache: { outcome: "miss", stored: false },
+      };
+    } catch (error) {
+      const held = error instanceof UpstreamError ? await this.#held(target, call, error) : undefined;
+      if (held === undefined) {
+        throw error;
+      }
+      return held;
+    }
+  }
+
+  async #page({ repo, upstream, standing }: Target, call: TagsCall): Promise<TagPage> {
+    const { standings, memory, background, freshnessOf } = this.#deps;
+    const absence = await memory.absence("tags", repo, "");
+    if (absence !== undefined) {
+      throw absence;
+    }
+    const { n, last, cursor } = call;
+    const wanted = { ...(n === undefined ? {} : { n }), ...(last === undefined ? {} : { last }), cursor };
+    const key = `${formatRepo(repo)} ${JSON.stringify(wanted)}`;
+    const asking = background.own((signal) =>
+      this.#asking.run(key, { signal }, async (shared) => {
+        const o: CallOptions = { ...call, signal: shared };
+        try {
+          return await standings.watch(repo, standing, o, () => upstream.listTags(repo.repository, wanted, o));
+        } catch (error) {
+          await memory.rememberAbsence("tags", repo, "", error, freshnessOf(repo.upstream).negativeMs);
+          throw error;
+        }
+      }),
+    );
+    return (await waitFor(asking, call.signal)).value;
+  }
+
+  /** What is held of the list, where the rules for a tag of no particular age allow it. */
+  async #held({ repo, standing }: Target, call: TagsCall, error: UpstreamError): Promise<TagsAnswer | undefined> {
+    const { repositories, stale, clock, freshnessOf } = this.#deps;
+    const tags = await repositories.tags(repo, call);
+    if (tags.length === 0) {
+      return undefined;
+    }
+    const decision = decideFreshness({
+      known: { checkedAtMs: 0, goneSinceMs: undefined },
+      ttlMs: 0,
+      ...standing,
+      absenceRemembered: false,
+      asked: error.fault,
+      config: freshnessOf(repo.upstream),
+      nowMs: clock.now(),
+    });
+    if (decision.do !== "stale") {
+      return undefined;
+    }
+    const { page, next } = pageOf(tags, call);
+    const what = `what is held of the tags of ${formatRepo(repo)}`;
+    const cache = stale.answer(repo.upstream, decision.reason, { what, checkedAtMs: 0, error });
+    return { repository: repo.repository, tags: page, next, visibility: standing.visibility, cache };
+  }
+
+  /** A tag to ask for as nobody: one that is held, or the first of the upstream's list. */
+  async #something(upstream: Upstream, call: TagsCall): Promise<Reference | undefined> {
+    const held = await this.#deps.blobs.anythingHeld(call.repo, call);
+    if (held !== undefined) {
+      return held;
+    }
+    try {
+      const unproved = { repo: call.repo, upstream, standing: { visibility: "private", provedAtMs: 0 } } as const;
+      const [tag] = (await this.#page(unproved, call)).tags;
+      return tag === undefined ? undefined : { kind: "tag", tag };
+    } catch (error) {
+      if (!(error instanceof UpstreamError)) {
+        throw error;
+      }
+      return undefined;
+    }
+  }
+}

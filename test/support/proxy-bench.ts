@@ -1,0 +1,129 @@
+import { silentLog } from "../../src/base/log.ts";
+import type { FreshnessConfig } from "../../src/config/types.ts";
+import { parseDigest } from "../../src/oci/digest.ts";
+import { parseReference } from "../../src/oci/reference.ts";
+import type { BlobAnswer, BlobCall, ManifestAnswer, ManifestCall } from "../../src/proxy/answers.ts";
+import type { StaleReason } from "../../src/proxy/freshness.ts";
+import { Provenance } from "../../src/proxy/provenance.ts";
+import { createProxy, type RunningProxy } from "../../src/proxy/proxy.ts";
+import type { Remembered } from "../../src/proxy/remembered.ts";
+import { createMemoryState } from "../../src/state/memory-state.ts";
+import { createRepositories } from "../../src/storage/repositories-store.ts";
+import { FakeFills } from "./fake-fills.ts";
+import { FakeUpstream } from "./fake-upstream.ts";
+import { ManualClock } from "./manual-clock.ts";
+import { createMemoryBlobStore, createMemorySmallObjects } from "./memory-store.ts";
+
+export const MINUTE = 60_000;
+export const HOUR = 60 * MINUTE;
+export const DAY = 24 * HOUR;
+
+export const FRESHNESS: FreshnessConfig = {
+  defaultMs: 10 * MINUTE,
+  rules: [],
+  staleIfErrorMs: 30 * DAY,
+  softDeadlineMs: 1500,
+  onGone: "keep",
+  negativeMs: 10_000,
+  proofTtlMs: HOUR,
+};
+
+/** A proxy over doubles of everything below it, which can be stopped and started anew on the same storage. */
+export class ProxyBench {
+  readonly clock = new ManualClock();
+  readonly blobs = createMemoryBlobStore();
+  readonly objects = createMemorySmallObjects();
+  readonly repositories = createRepositories(this.objects, silentLog);
+  readonly provenance = new Provenance(this.repositories);
+  readonly fills = new FakeFills(this.blobs, this.provenance.committed);
+  readonly hub = new FakeUpstream("docker.io");
+  readonly other = new FakeUpstream("other.example");
+  readonly stale: StaleReason[] = [];
+  readonly signal = new AbortController().signal;
+  freshness = FRESHNESS;
+  privateToAnonymous = false;
+  proxy: RunningProxy;
+
+  constructor() {
+    this.proxy = this.#create();
+  }
+
+  /** As a new process would find things: storage is all that is left. */
+  async restart(): Promise<void> {
+    await this.stop();
+    this.proxy = this.#create();
+  }
+
+  async stop(): Promise<void> {
+    await this.fills.stop();
+    await this.proxy.stop();
+  }
+
+  /** `GET docker.io/library/nginx:1` or `...@sha256:...`, as an anonymous client. */
+  async get(reference: string, call: Partial<ManifestCall> = {}): Promise<ManifestAnswer> {
+    const [, upstream = "", repository = "", separator, name = ""] =
+      /^([^/]+)\/([^:@]+)(:|@)(.+)$/.exec(reference) ?? [];
+    return await this.proxy.manifest({
+      repo: { upstream, repository },
+      reference: separator === "@" ? { kind: "digest", digest: parseDigest(name) } : parseReference(name),
+      head: false,
+      accept: undefined,
+      caller: { account: undefined, client: "test" },
+      signal: this.signal,
+      ...call,
+    });
+  }
+
+  async head(reference: string, call: Partial<ManifestCall> = {}): Promise<ManifestAnswer> {
+    return await this.get(reference, { ...call, head: true });
+  }
+
+  async blob(reference: string, call: Partial<BlobCall> = {}): Promise<BlobAnswer> {
+    const [, upstream = "", repository = "", digest = ""] = /^([^/]+)\/([^@]+)@(.+)$/.exec(reference) ?? [];
+    return await this.proxy.blob({
+      repo: { upstream, repository },
+      digest: parseDigest(digest),
+      head: false,
+      range: undefined,
+      caller: { account: undefined, client: "test" },
+      signal: this.signal,
+      ...call,
+    });
+  }
+
+  /** The bytes of a blob, to the end. */
+  async pull(reference: string, call: Partial<BlobCall> = {}): Promise<Buffer> {
+    const { body } = await this.blob(reference, call);
+    const parts: Buffer[] = [];
+    for await (const chunk of body ?? []) {
+      parts.push(Buffer.from(chunk));
+    }
+    return Buffer.concat(parts);
+  }
+
+  #create(): RunningProxy {
+    const upstreams = new Map([this.hub, this.other].map((upstream) => [upstream.name, upstream]));
+    // Read at each use, so that a test can change its mind.
+    const setting = { of: () => ({ privateToAnonymous: this.privateToAnonymous }) };
+    return createProxy({
+      upstreams,
+      blobs: this.blobs,
+      repositories: this.repositories,
+      fills: this.fills,
+      provenance: this.provenance,
+      freshnessOf: () => this.freshness,
+      ttlMs: () => this.freshness.defaultMs,
+      access: {
+        mode: "anonymous",
+        get privateToAnonymous() {
+          return setting.of().privateToAnonymous;
+        },
+      },
+      download: { rangeWaitMs: 30_000 },
+      state: createMemoryState<Remembered>({ clock: this.clock, log: silentLog }),
+      clock: this.clock,
+      log: silentLog,
+      observer: { staleServed: (_, reason) => this.stale.push(reason) },
+    });
+  }
+}

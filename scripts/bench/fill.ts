@@ -81,12 +81,23 @@ try {
   await rm(folder, { recursive: true, force: true });
 }
 
-async function startOrigin(): Promise<{ url: string; path: string; log: string }> {
+interface Origin {
+  readonly url: string;
+  /** Of the blob that is measured. */
+  readonly path: string;
+  /** Of a small blob, asked for before the measurement: code is compiled and connections are open. */
+  readonly warmUpPath: string;
+  readonly log: string;
+}
+
+async function startOrigin(): Promise<Origin> {
   const root = join(folder, "origin");
   await mkdir(join(root, "v2/bench/blob/blobs"), { recursive: true });
   await writeFile(join(root, "v2/index.html"), "{}");
   const hex = await writeRandomFile(join(root, "blob"), size);
   const path = `/v2/bench/blob/blobs/sha256:${hex}`;
+  const warmUpHex = await writeRandomFile(join(root, "warm-up"), 4 * 1024 * 1024);
+  const warmUpPath = `/v2/bench/blob/blobs/sha256:${warmUpHex}`;
   const port = await freePort();
   const log = join(folder, "origin.log");
   const rate = Number(flags.rate) > 0 ? `limit_rate ${Number(flags.rate)}m;` : "";
@@ -106,12 +117,14 @@ async function startOrigin(): Promise<{ url: string; path: string; log: string }
          location = /v2/ { default_type application/json; return 200 '{}'; }
          location = ${path} { default_type application/octet-stream; ${rate} alias ${root}/blob;
            add_header Docker-Content-Digest sha256:${hex}; }
+         location = ${warmUpPath} { default_type application/octet-stream; alias ${root}/warm-up;
+           add_header Docker-Content-Digest sha256:${warmUpHex}; }
        }
      }`,
   );
   const url = `http://127.0.0.1:${port}`;
   children.push(await startServer(nginx as string, ["-c", join(folder, "nginx.conf"), "-p", folder], `${url}/v2/`));
-  return { url, path, log };
+  return { url, path, warmUpPath, log };
 }
 
 async function startWeir(origin: string): Promise<{ base: string; child: ChildProcess }> {
@@ -155,9 +168,10 @@ proxy: {remoteurl: "${origin}"}
   return { base, child: await startServer(registry as string, ["serve", file], `${base}/v2/`) };
 }
 
-async function measure(subject: Subject, clients: number, origin: { path: string; log: string }): Promise<Result> {
+async function measure(subject: Subject, clients: number, origin: Origin): Promise<Result> {
   const { base, child } = await subject.start();
   try {
+    await download(base + origin.warmUpPath);
     await truncate(origin.log);
     const pids = child?.pid === undefined ? [] : processTree(child.pid);
     const cpuBefore = cpuSeconds(pids);

@@ -26,6 +26,8 @@ export interface ListenAddress {
 
 export interface ServerConfig {
   readonly listen: ListenAddress;
+  /** Where clients reach the server, if not at `listen`: scheme and host, perhaps a port. */
+  readonly publicUrl: URL | undefined;
   readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
 }
 

@@ -1,0 +1,78 @@
+import { Command, CommanderError } from "commander";
+import { packageVersion } from "./base/package-version.ts";
+import { check } from "./commands/check.ts";
+import { EXIT } from "./commands/exit-code.ts";
+import { HOSTS_CLIENTS, type HostsOptions, hosts } from "./commands/hosts.ts";
+import { type ServeTerminal, serve } from "./commands/serve.ts";
+
+const EXAMPLES = `
+Examples:
+  weir serve                              serves with config/weir.yaml, or with the built-in default
+  weir serve --config /etc/weir.yaml
+  weir check --config /etc/weir.yaml      says everything that is wrong with the file, or what it comes to
+  weir hosts containerd                   what makes containerd pull through this cache
+  WEIR_SERVER_LISTEN=:5000 weir serve     sets a key by its variable`;
+
+const CONFIG_OPTION = "-c, --config <file>";
+const CONFIG_HELP = "configuration file (default: $WEIR_CONFIG, else config/weir.yaml, else the built-in default)";
+
+/** Runs the command line and resolves with the exit code; the caller ends the process. */
+export async function runCli(args: readonly string[], terminal: ServeTerminal): Promise<number> {
+  let exitCode: number = EXIT.ok;
+  const program = new Command("weir")
+    .description("One caching /v2/ endpoint in front of every container registry.")
+    .version(packageVersion(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .addHelpText("after", EXAMPLES)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+    })
+    .showHelpAfterError("Run weir --help to see what there is.");
+
+  program
+    .command("serve")
+    .description("serve until SIGTERM or SIGINT")
+    .option(CONFIG_OPTION, CONFIG_HELP)
+    .action(async (options: { config?: string }) => {
+      exitCode = await serve(options, terminal, async (config) => {
+        // Only here: `check` and `--help` need none of it.
+        const { startApp } = await import("./compose.ts");
+        return await startApp(config);
+      });
+    });
+
+  program
+    .command("check")
+    .description("check the configuration, and print what it comes to")
+    .option(CONFIG_OPTION, CONFIG_HELP)
+    .option("--json", "print JSON")
+    .action(async (options: { config?: string; json?: boolean }) => {
+      exitCode = await check(options, terminal);
+    });
+
+  program
+    .command("hosts")
+    .description("print what makes clients use this cache, or write it below a folder")
+    .argument("[client]", `${HOSTS_CLIENTS}; all when left out`)
+    .option(CONFIG_OPTION, CONFIG_HELP)
+    .option("--url <url>", "where clients reach the cache (default: server.publicUrl, else server.listen)")
+    .option("--only", "clients may not ask the registries themselves, as far as they can be told so")
+    .option("--out <dir>", "write the files there, each client's in a folder of its own")
+    .option("--json", "print JSON")
+    .action(async (client: string | undefined, options: HostsOptions) => {
+      exitCode = await hosts(client, options, terminal);
+    });
+
+  try {
+    await program.parseAsync(args, { from: "user" });
+    return exitCode;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) {
+      throw error;
+    }
+    // Asked-for help and the version end with 0; everything else that commander throws is a wrong command line.
+    return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+  }
+}

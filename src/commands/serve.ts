@@ -1,0 +1,135 @@
+import { packageVersion } from "../base/package-version.ts";
+import { ConfigError } from "../config/config-error.ts";
+import { type LoadedConfig, loadConfigFrom } from "../config/load.ts";
+import type { Config, ListenAddress } from "../config/types.ts";
+import { formatProblems } from "./check.ts";
+import { EXIT } from "./exit-code.ts";
+import { describeStartFailure } from "./start-failure.ts";
+import { startMessage } from "./start-message.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** A running Weir, as the command sees it; compose.ts starts one. */
+export interface Running {
+  readonly address: ListenAddress;
+  readonly adminAddress: ListenAddress;
+  /** Graceful. */
+  stop(): Promise<void>;
+  reloadTls(): Promise<void>;
+}
+
+/** The process, as far as a server that runs until it is told to end needs it. */
+export interface ServeTerminal extends Terminal {
+  on(signal: NodeJS.Signals, listener: () => void): unknown;
+  off(signal: NodeJS.Signals, listener: () => void): unknown;
+  exit(code: number): void;
+}
+
+export interface ServeOptions {
+  readonly config?: string | undefined;
+}
+
+/** What a shell reports for a process that the signal ended. */
+const ENDED_BY = { SIGINT: 130, SIGTERM: 143 } as const;
+
+/** `weir serve`: resolves with the exit code when the first SIGTERM or SIGINT has been seen through; a second one ends at once. */
+export async function serve(
+  options: ServeOptions,
+  terminal: ServeTerminal,
+  start: (config: Config) => Promise<Running>,
+): Promise<number> {
+  const loaded = await load(options, terminal);
+  if (loaded === undefined) {
+    return EXIT.failed;
+  }
+  const ending = endSignal(terminal);
+  try {
+    return await run(loaded, terminal, start, ending.first);
+  } finally {
+    ending.forget();
+  }
+}
+
+async function run(
+  { config, file }: LoadedConfig,
+  terminal: ServeTerminal,
+  start: (config: Config) => Promise<Running>,
+  ended: Promise<void>,
+): Promise<number> {
+  let app: Running;
+  try {
+    app = await start(config);
+  } catch (error) {
+    terminal.stderr.write(`weir: cannot start: ${describeStartFailure(error, config)}\n`);
+    return EXIT.failed;
+  }
+  const stopReloading = reloadOnHangup(app, config, terminal);
+  const { address, adminAddress } = app;
+  terminal.stderr.write(startMessage({ version: packageVersion(), config, file, address, adminAddress }));
+  await ended;
+  await app.stop();
+  stopReloading();
+  return EXIT.ok;
+}
+
+async function load(options: ServeOptions, terminal: Terminal): Promise<LoadedConfig | undefined> {
+  try {
+    return await loadConfigFrom({ file: options.config, env: terminal.env, cwd: terminal.cwd() });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) {
+      throw error;
+    }
+    terminal.stderr.write(formatProblems(error.problems));
+    return undefined;
+  }
+}
+
+interface EndSignal {
+  /** Resolves at the first SIGTERM or SIGINT. */
+  readonly first: Promise<void>;
+  forget(): void;
+}
+
+function endSignal(terminal: ServeTerminal): EndSignal {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let asked = false;
+  const listeners = Object.entries(ENDED_BY).map(([signal, code]) => {
+    const listener = (): void => {
+      if (asked) {
+        terminal.exit(code);
+      }
+      asked = true;
+      resolve();
+    };
+    return { signal: signal as keyof typeof ENDED_BY, listener };
+  });
+  for (const { signal, listener } of listeners) {
+    terminal.on(signal, listener);
+  }
+  return {
+    first: promise,
+    forget() {
+      for (const { signal, listener } of listeners) {
+        terminal.off(signal, listener);
+      }
+    },
+  };
+}
+
+/** SIGHUP reads the listener's certificate and key again; a bad pair leaves the one in use. */
+function reloadOnHangup(app: Running, config: Config, terminal: ServeTerminal): () => void {
+  const listener = (): void => {
+    if (config.server.tls === undefined) {
+      terminal.stderr.write("weir: SIGHUP: nothing to read again, since server.tls is not set\n");
+      return;
+    }
+    app.reloadTls().then(
+      () => terminal.stderr.write("weir: SIGHUP: certificate and key were read again\n"),
+      (error: unknown) =>
+        terminal.stderr.write(
+          `weir: SIGHUP: certificate and key stay as they were: ${describeStartFailure(error, config)}\n`,
+        ),
+    );
+  };
+  terminal.on("SIGHUP", listener);
+  return () => terminal.off("SIGHUP", listener);
+}

@@ -1,6 +1,6 @@
 import { compileGlob } from "../base/glob.ts";
 import { quote } from "../base/quote.ts";
-import type { RoutingConfig, UpstreamConfig } from "../config/types.ts";
+import type { RoutingConfig, UpstreamConfig, UpstreamType } from "../config/types.ts";
 import { type Digest, parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { parseReference, parseRepository, type Reference, type RepoRef } from "../oci/reference.ts";
@@ -67,6 +67,7 @@ export interface RoutedPage {
 export function createRouteTable(
   routing: RoutingConfig,
   upstreams: readonly Pick<UpstreamConfig, "name" | "aliases" | "type">[],
+  normaliseRepository: (type: UpstreamType, repository: string) => string,
 ): RouteTable {
   const byName = new Map<string, string>();
   for (const { name, aliases } of upstreams) {
@@ -74,7 +75,7 @@ export function createRouteTable(
       byName.set(foldHost(spelling), name);
     }
   }
-  const dockerHubs = new Set(upstreams.filter(({ type }) => type === "dockerhub").map(({ name }) => name));
+  const types = new Map(upstreams.map(({ name, type }) => [name, type]));
   const upstream = (name: string): string | undefined => byName.get(foldHost(name));
   const known = (name: string, key: string): string => {
     const found = upstream(name);
@@ -92,8 +93,10 @@ export function createRouteTable(
     defaultUpstream: routing.default === undefined ? undefined : known(routing.default, "routing.default"),
     virtualHost: (host) => virtualHosts.get(foldHost(host.replace(/:\d*$/, ""))),
     dynamic: (host) => isDialable(host) && allowed.some((matches) => matches(foldHost(host))),
-    normalise: (name, repository) =>
-      dockerHubs.has(name) && !repository.includes("/") ? `library/${repository}` : repository,
+    normalise(name, repository) {
+      const type = types.get(name);
+      return type === undefined ? repository : normaliseRepository(type, repository);
+    },
   };
 }
 

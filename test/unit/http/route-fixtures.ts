@@ -1,5 +1,6 @@
 import { createRouteTable, type RoutedCall, type RouteTable, routeRequest } from "../../../src/http/route.ts";
 import { OciError } from "../../../src/oci/errors.ts";
+import { normaliseRepository } from "../../../src/upstream/adapters/index.ts";
 
 export const DIGEST = `sha256:${"a1".repeat(32)}`;
 
@@ -20,7 +21,7 @@ export function tableWith(allow: readonly string[]): RouteTable {
     ["hub.mirror.example", "docker.io"],
     ["gitlab.mirror.example", "registry.gitlab.com"],
   ]);
-  return createRouteTable({ default: "docker.io", hosts, dynamic: { allow } }, UPSTREAMS);
+  return createRouteTable({ default: "docker.io", hosts, dynamic: { allow } }, UPSTREAMS, normaliseRepository);
 }
 
 export const strict = tableWith([]);

@@ -4,6 +4,7 @@ import { createRouteTable, type RoutedCall, routeRequest } from "../../../src/ht
 import { isDigest } from "../../../src/oci/digest.ts";
 import { OciError } from "../../../src/oci/errors.ts";
 import { parseRepository } from "../../../src/oci/reference.ts";
+import { normaliseRepository } from "../../../src/upstream/adapters/index.ts";
 import { DIGEST, dynamic, get, refusal, strict, summary, UPSTREAMS } from "./route-fixtures.ts";
 
 describe("R1 every client and setting reaches docker.io's library/nginx", () => {
@@ -284,7 +285,7 @@ describe("the table", () => {
   const routing = { default: undefined, hosts: new Map<string, string>(), dynamic: { allow: [] } };
 
   test("without a default, a request has to name its upstream", () => {
-    const routes = createRouteTable(routing, UPSTREAMS);
+    const routes = createRouteTable(routing, UPSTREAMS, normaliseRepository);
     const err = refusal("/v2/library/nginx/manifests/1", "m", routes);
     expect([err.status, err.code]).toEqual([404, "NAME_UNKNOWN"]);
     expect(err.message).toContain("routing.default");
@@ -295,16 +296,21 @@ describe("the table", () => {
   });
 
   test("a default or a virtual host that names no upstream is an error at once", () => {
-    expect(() => createRouteTable({ ...routing, default: "ghcr.io" }, UPSTREAMS)).toThrow(/routing\.default.*ghcr\.io/);
+    expect(() => createRouteTable({ ...routing, default: "ghcr.io" }, UPSTREAMS, normaliseRepository)).toThrow(
+      /routing\.default.*ghcr\.io/,
+    );
     const hosts = new Map([["h.example", "ghcr.io"]]);
-    expect(() => createRouteTable({ ...routing, hosts }, UPSTREAMS)).toThrow(/routing\.hosts\.h\.example.*ghcr\.io/);
+    expect(() => createRouteTable({ ...routing, hosts }, UPSTREAMS, normaliseRepository)).toThrow(
+      /routing\.hosts\.h\.example.*ghcr\.io/,
+    );
   });
 
   test("library/ is a matter of the upstream's type, not of its name", () => {
-    const routes = createRouteTable({ ...routing, default: "docker.io" }, [
-      { name: "docker.io", type: "generic", aliases: [] },
-      { name: "hub-copy.example", type: "dockerhub", aliases: [] },
-    ]);
+    const swapped = [
+      { name: "docker.io", type: "generic" as const, aliases: [] },
+      { name: "hub-copy.example", type: "dockerhub" as const, aliases: [] },
+    ];
+    const routes = createRouteTable({ ...routing, default: "docker.io" }, swapped, normaliseRepository);
     expect(summary(get("/v2/nginx/manifests/1", "m", routes))).toBe("default: docker.io nginx 1");
     expect(summary(get("/v2/hub-copy.example/nginx/manifests/1", "m", routes))).toBe(
       "prefix: hub-copy.example library/nginx 1",

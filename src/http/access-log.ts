@@ -1,0 +1,124 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { formatReference } from "../oci/reference.ts";
+import type { CacheInfo } from "../proxy/answers.ts";
+import type { AnsweredRequest, RequestKind } from "./observer.ts";
+import type { RoutedCall } from "./route.ts";
+
+/** What is known of a request so far; from it come the access line and the metrics. */
+export interface RequestRecord {
+  readonly requestId: string;
+  /** The client's address; undefined when it had left at once. */
+  readonly client: string | undefined;
+  /** On the clock of `AppOptions.monotonicMs`. */
+  readonly startedMs: number;
+  call: RoutedCall | undefined;
+  cache: CacheInfo;
+  bytesSent: number;
+  firstByteMs: number | undefined;
+  /** What made the answer an error, or cut it off. */
+  error: unknown;
+}
+
+export interface FinishedRequest {
+  readonly answered: AnsweredRequest;
+  /** The access line. Holds nothing of the query but `ns`, and no header but the user agent. */
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** As nginx has it; never sent. */
+const CLIENT_LEFT = 499;
+
+/** Longer ones carry nothing worth a line of that length. */
+const MAX_PATH_LENGTH = 1024;
+const MAX_USER_AGENT_LENGTH = 256;
+
+export function finishedRequest(
+  req: IncomingMessage,
+  res: ServerResponse,
+  record: RequestRecord,
+  totalMs: number,
+): FinishedRequest {
+  const { call } = record;
+  const answered: AnsweredRequest = {
+    upstream: upstreamOf(call),
+    kind: kindOf(call),
+    method: req.method ?? "",
+    status: res.headersSent ? res.statusCode : CLIENT_LEFT,
+    cache: record.cache.outcome,
+    bytesSent: record.bytesSent,
+    firstByteMs: record.firstByteMs,
+    totalMs,
+  };
+  const complete = res.writableFinished;
+  const fields = {
+    requestId: record.requestId,
+    client: record.client,
+    method: answered.method,
+    path: printable(pathOf(req.url ?? ""), MAX_PATH_LENGTH),
+    ns: call?.ns,
+    upstream: answered.upstream,
+    ...subjectOf(call),
+    kind: answered.kind,
+    status: answered.status,
+    cache: answered.cache,
+    bytes: answered.bytesSent,
+    firstByteMs: rounded(answered.firstByteMs),
+    totalMs: rounded(totalMs),
+    userAgent: printable(req.headers["user-agent"], MAX_USER_AGENT_LENGTH),
+    ...(complete ? {} : { aborted: true }),
+    ...(record.error !== undefined && (!complete || answered.status >= 500) ? { err: record.error } : {}),
+  };
+  return { answered, fields };
+}
+
+const KINDS = {
+  ping: "base",
+  manifest: "manifest",
+  blob: "blob",
+  tags: "tags",
+  referrers: "referrers",
+  catalog: "catalog",
+  write: "other",
+} as const satisfies Record<RoutedCall["op"], RequestKind>;
+
+function kindOf(call: RoutedCall | undefined): RequestKind {
+  return call === undefined ? "other" : KINDS[call.op];
+}
+
+function upstreamOf(call: RoutedCall | undefined): string | undefined {
+  if (call?.op === "catalog") {
+    return call.upstream;
+  }
+  return call !== undefined && "repo" in call ? call.repo?.upstream : undefined;
+}
+
+function subjectOf(call: RoutedCall | undefined): Readonly<Record<string, unknown>> {
+  switch (call?.op) {
+    case "manifest":
+      return { repository: call.repo.repository, reference: formatReference(call.reference) };
+    case "blob":
+    case "referrers":
+      return { repository: call.repo.repository, reference: call.digest };
+    case "tags":
+    case "write":
+      return { repository: call.repo?.repository };
+    default:
+      return {};
+  }
+}
+
+/** Queries may carry signatures and tokens. */
+function pathOf(target: string): string {
+  const query = target.indexOf("?");
+  return query === -1 ? target : target.slice(0, query);
+}
+
+/** Safe on a terminal: JSON itself lets DEL, C1 controls and line separators through. */
+function printable(text: string | undefined, maxLength: number): string | undefined {
+  return text?.slice(0, maxLength).replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, "?");
+}
+
+/** To the microsecond: more digits are noise. */
+function rounded(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.round(ms * 1000) / 1000;
+}

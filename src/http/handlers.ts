@@ -1,0 +1,172 @@
+import type { IncomingHttpHeaders } from "node:http";
+import { OciError } from "../oci/errors.ts";
+import { formatNextLink } from "../oci/link.ts";
+import { formatContentRange, parseRange } from "../oci/range.ts";
+import type {
+  BlobAnswer,
+  CacheInfo,
+  ManifestAnswer,
+  ProxyCall,
+  Proxy as PullThrough,
+  Visibility,
+} from "../proxy/answers.ts";
+import { type Answer, jsonAnswer, NO_CACHE_INFO } from "./answer.ts";
+import { entityTag, matchesEntityTag, rangeApplies } from "./conditional.ts";
+import type { RoutedCall } from "./route.ts";
+
+/** A GET or HEAD that has been routed. */
+export interface PullRequest {
+  readonly call: RoutedCall;
+  readonly head: boolean;
+  readonly headers: IncomingHttpHeaders;
+  /** On whose behalf the proxy is asked, and until when. */
+  readonly by: ProxyCall;
+}
+
+type CallOf<Op extends RoutedCall["op"]> = Extract<RoutedCall, { op: Op }>;
+
+/** Asks the proxy what the client asked, and puts its answer into HTTP. Rejects with whatever the proxy rejects with. */
+export async function answerPull(proxy: PullThrough, request: PullRequest): Promise<Answer> {
+  const { call } = request;
+  switch (call.op) {
+    case "ping":
+      return jsonAnswer(200, {}, NO_CACHE_INFO);
+    case "manifest":
+      return await manifest(proxy, request, call);
+    case "blob":
+      return await blob(proxy, request, call);
+    case "tags":
+      return await tags(proxy, request, call);
+    case "catalog":
+      return await catalog(proxy, request, call);
+    case "referrers":
+      // Not NAME_UNKNOWN, which oras takes for an error: at any other 404 clients look for the referrers' tag instead.
+      throw new OciError("UNSUPPORTED", "Weir does not offer the referrers API; ask for the referrers tag", {
+        status: 404,
+      });
+    case "write":
+      throw methodRefused();
+  }
+}
+
+/** For everything that is neither GET nor HEAD: nothing that a client sends can write into a proxied namespace. */
+export function methodRefused(): OciError {
+  return new OciError(
+    "UNSUPPORTED",
+    "Weir is a cache in front of other registries: nothing can be pushed to it or deleted from it",
+    {
+      headers: { allow: "GET, HEAD" },
+    },
+  );
+}
+
+async function manifest(proxy: PullThrough, request: PullRequest, call: CallOf<"manifest">): Promise<Answer> {
+  const { by, head, headers } = request;
+  const found = await proxy.manifest({
+    ...by,
+    repo: call.repo,
+    reference: call.reference,
+    head,
+    accept: headers.accept,
+  });
+  const caching = call.reference.kind === "tag" ? "no-cache" : immutable(found.visibility);
+  if (matchesEntityTag(headers["if-none-match"], found.digest)) {
+    return notModified(found, caching);
+  }
+  return {
+    status: 200,
+    headers: {
+      "Content-Type": found.mediaType,
+      "Content-Length": String(found.size),
+      ...identity(found, caching),
+    },
+    cache: found.cache,
+    body: head ? undefined : manifestBytes(found),
+  };
+}
+
+function manifestBytes(found: ManifestAnswer): Uint8Array {
+  if (found.bytes?.length !== found.size) {
+    throw new Error(
+      `the proxy gave ${found.bytes?.length ?? "no"} bytes for the ${found.size} bytes of ${found.digest}`,
+    );
+  }
+  return found.bytes;
+}
+
+async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob">): Promise<Answer> {
+  const { by, head, headers } = request;
+  const known = matchesEntityTag(headers["if-none-match"], call.digest);
+  const range = !head && rangeApplies(headers["if-range"], call.digest) ? parseRange(headers.range) : undefined;
+  const found = await proxy.blob({
+    ...by,
+    repo: call.repo,
+    digest: call.digest,
+    head: head || known,
+    range: known ? undefined : range,
+  });
+  const release = (): Promise<void> => found.release();
+  const caching = immutable(found.visibility);
+  if (known) {
+    return { ...notModified(found, caching), release };
+  }
+  const { part } = found;
+  const length = part === undefined ? found.size : part.end - part.start + 1;
+  return {
+    status: part === undefined ? 200 : 206,
+    headers: {
+      "Content-Type": "application/octet-stream",
+      ...(length === undefined ? {} : { "Content-Length": String(length) }),
+      ...(part === undefined ? {} : { "Content-Range": formatContentRange(part, found.size) }),
+      ...identity(found, caching),
+      "Accept-Ranges": "bytes",
+    },
+    cache: found.cache,
+    body: found.body === undefined ? undefined : { stream: found.body, length },
+    release,
+  };
+}
+
+async function tags(proxy: PullThrough, request: PullRequest, call: CallOf<"tags">): Promise<Answer> {
+  const { repo, n, last, cursor } = call;
+  const page = await proxy.tags({ ...request.by, repo, n, last, cursor });
+  return listing(call, { name: askedName(call.linkPath), tags: page.tags }, page.next, page.cache);
+}
+
+async function catalog(proxy: PullThrough, request: PullRequest, call: CallOf<"catalog">): Promise<Answer> {
+  const { upstream, n, last } = call;
+  const page = await proxy.catalog({ ...request.by, upstream, n, last });
+  return listing(call, { repositories: page.repositories }, page.next, { outcome: "hit" });
+}
+
+function listing(
+  call: RoutedCall,
+  document: unknown,
+  next: Readonly<Record<string, string>> | undefined,
+  cache: CacheInfo,
+): Answer {
+  if (next === undefined) {
+    return jsonAnswer(200, document, cache);
+  }
+  const query = new URLSearchParams({ ...next, ...call.linkQuery });
+  return jsonAnswer(200, document, cache, { Link: formatNextLink(`${call.linkPath}?${query}`) });
+}
+
+/** The repository as the client wrote it: `/docker.io/v2/library/nginx/tags/list` asks for `library/nginx`. */
+function askedName(linkPath: string): string {
+  const components = linkPath.split("/").map(decodeURIComponent);
+  return components.slice(components.indexOf("v2") + 1, -2).join("/");
+}
+
+/** What a digest names never changes; whether shared caches may keep it is the repository's matter. */
+function immutable(visibility: Visibility): string {
+  return `${visibility}, max-age=31536000, immutable`;
+}
+
+function identity(found: ManifestAnswer | BlobAnswer, caching: string): Record<string, string> {
+  return { "Docker-Content-Digest": found.digest, ETag: entityTag(found.digest), "Cache-Control": caching };
+}
+
+function notModified(found: ManifestAnswer | BlobAnswer, caching: string): Answer {
+  return { status: 304, headers: identity(found, caching), cache: found.cache, body: undefined };
+}

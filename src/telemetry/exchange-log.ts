@@ -1,0 +1,16 @@
+import type { Log } from "../base/log.ts";
+import type { UpstreamObserver } from "../upstream/upstream.ts";
+
+/**
+ * Writes a line for each exchange with an upstream, under the id of the request that it was for, and passes everything on
+ * to `next`. The URL in it has no query: that is where signatures and tokens stand.
+ */
+export function logExchanges(log: Log, next: UpstreamObserver): UpstreamObserver {
+  return {
+    exchange(e) {
+      next.exchange(e);
+      log.info({ ...e, durationMs: Math.round(e.durationMs) }, "upstream");
+    },
+    received: (upstream, kind, bytes) => next.received(upstream, kind, bytes),
+  };
+}

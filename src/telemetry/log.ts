@@ -1,0 +1,58 @@
+import { type DestinationStream, destination as openDestination, pino, stdTimeFunctions } from "pino";
+import type { Log } from "../base/log.ts";
+import { Secret } from "../base/secret.ts";
+import type { TelemetryConfig } from "../config/types.ts";
+
+export interface LogOptions {
+  readonly level: TelemetryConfig["logLevel"];
+  /** Takes whole lines; standard output if left out, where lines are written behind the request and flushed at exit. */
+  readonly destination?: DestinationStream;
+}
+
+/** Causes of causes further down have never explained anything yet, and an endless chain must end. */
+const MAX_CAUSES = 4;
+
+/**
+ * JSON lines: `time` (ISO), `level`, the fields, `msg`. Secrets come out as stars. Errors come out as their type, code and
+ * message with their causes; the stack only at level `debug`.
+ */
+export function createLog({ level, destination }: LogOptions): Log {
+  const withStack = level === "debug";
+  return pino(
+    {
+      level,
+      base: null,
+      timestamp: stdTimeFunctions.isoTime,
+      formatters: {
+        level: (label) => ({ level: label }),
+        log: (fields) => printableFields(fields, withStack),
+      },
+      // Pino has ideas of its own about a field of this name; by then the formatter has described the error.
+      serializers: { err: (described: unknown) => described },
+    },
+    destination ?? openDestination({ dest: 1, sync: false }),
+  );
+}
+
+function printableFields(fields: Readonly<Record<string, unknown>>, withStack: boolean): Record<string, unknown> {
+  const printed: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (value instanceof Error) {
+      printed[name] = describeError(value, withStack, MAX_CAUSES);
+    } else {
+      printed[name] = value instanceof Secret ? String(value) : value;
+    }
+  }
+  return printed;
+}
+
+function describeError(err: Error, withStack: boolean, causes: number): Record<string, unknown> {
+  const { cause } = err;
+  return {
+    type: err.name,
+    ...("code" in err ? { code: err.code } : {}),
+    message: err.message,
+    ...(cause instanceof Error && causes > 0 ? { cause: describeError(cause, withStack, causes - 1) } : {}),
+    ...(withStack ? { stack: err.stack } : {}),
+  };
+}

@@ -1,0 +1,73 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { silentLog } from "../../../src/base/log.ts";
+import { systemClock } from "../../../src/base/system-clock.ts";
+import { createAdminServer, type Readiness } from "../../../src/http/admin.ts";
+import { createMetrics } from "../../../src/telemetry/metrics.ts";
+import { httpRequest } from "../../support/network.ts";
+
+let stack: AsyncDisposableStack;
+let url: string;
+let readiness: Readiness;
+let metrics: { expose(): Promise<{ contentType: string; body: string }> };
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  readiness = { ready: true, reasons: [] };
+  metrics = createMetrics({ version: "1.2.3", isConfigured: () => true });
+  const server = createAdminServer({
+    config: { listen: { host: "127.0.0.1", port: 0 } },
+    metrics: { expose: () => metrics.expose() },
+    ready: () => readiness,
+    setup: {
+      config: () => ({ routing: { default: undefined, hosts: new Map(), dynamic: { allow: [] } }, upstreams: [] }),
+      server: () => ({ listen: { host: "127.0.0.1", port: 5000 }, publicUrl: undefined, tls: undefined }),
+    },
+    log: silentLog,
+    clock: systemClock,
+    newRequestId: () => "id",
+  });
+  const { port } = await server.listen();
+  url = `http://127.0.0.1:${port}`;
+  stack.defer(() => server.stop(0));
+});
+
+afterEach(() => stack.disposeAsync());
+
+test("/metrics is the exposition in Prometheus' own type", async () => {
+  const reply = await httpRequest(`${url}/metrics`);
+  expect([reply.status, reply.headers["content-type"]]).toEqual([200, "text/plain; version=0.0.4; charset=utf-8"]);
+  expect(reply.body.toString()).toContain('weir_build_info{version="1.2.3"');
+});
+
+test("/healthz is 200 for as long as the process answers", async () => {
+  readiness = { ready: false, reasons: ["the storage is read-only"] };
+  expect((await httpRequest(`${url}/healthz`)).status).toBe(200);
+});
+
+test("O2 /readyz is 503 with the reasons while requests should go elsewhere", async () => {
+  expect((await httpRequest(`${url}/readyz`)).status).toBe(200);
+  readiness = { ready: false, reasons: ["Weir is stopping"] };
+  const reply = await httpRequest(`${url}/readyz`);
+  expect([reply.status, JSON.parse(reply.body.toString())]).toEqual([503, readiness]);
+});
+
+test.each([
+  ["GET", "/", 404],
+  ["GET", "/v2/", 404],
+  ["POST", "/metrics", 405],
+])("%s %s is a JSON error %i", async (method, path, status) => {
+  const reply = await httpRequest(url + path, { method });
+  expect([reply.status, reply.headers["content-type"]]).toEqual([status, "application/json"]);
+  expect(JSON.parse(reply.body.toString())).toMatchObject({ errors: [{ code: "UNSUPPORTED" }] });
+});
+
+test("HEAD is offered where GET is", async () => {
+  expect((await httpRequest(`${url}/healthz`, { method: "HEAD" })).status).toBe(200);
+});
+
+test("a failure inside is a JSON 500", async () => {
+  metrics = { expose: () => Promise.reject(new Error("inside")) };
+  const reply = await httpRequest(`${url}/metrics`);
+  expect(reply.status).toBe(500);
+  expect(reply.body.toString()).not.toContain("inside");
+});

@@ -1,0 +1,72 @@
+import { describe, expect, test } from "vitest";
+import { Secret } from "../../../src/base/secret.ts";
+import type { TelemetryConfig } from "../../../src/config/types.ts";
+import { createLog } from "../../../src/telemetry/log.ts";
+
+function capture(level: TelemetryConfig["logLevel"] = "info") {
+  const lines: Record<string, unknown>[] = [];
+  return { lines, log: createLog({ level, destination: { write: (line) => lines.push(JSON.parse(line)) } }) };
+}
+
+test("a line is JSON with time, level, fields and message", () => {
+  const { lines, log } = capture();
+  log.info({ upstream: "docker.io", bytes: 3 }, "hello\nthere");
+  expect(lines).toEqual([
+    {
+      level: "info",
+      time: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+      upstream: "docker.io",
+      bytes: 3,
+      msg: "hello\nthere",
+    },
+  ]);
+});
+
+test.each([
+  ["debug", 4],
+  ["info", 3],
+  ["warn", 2],
+  ["error", 1],
+] as const)("level %s writes %i of four lines", (level, count) => {
+  const { lines, log } = capture(level);
+  for (const each of ["debug", "info", "warn", "error"] as const) log[each]({}, each);
+  expect(lines).toHaveLength(count);
+});
+
+test("A4 a Secret comes out as stars, at whatever depth", () => {
+  const { lines, log } = capture("debug");
+  const secret = new Secret("geheim");
+  log.warn({ secret, nested: { list: [{ password: secret }] }, err: new Error("x", { cause: secret }) }, "m");
+  expect(JSON.stringify(lines)).not.toContain("geheim");
+  expect(lines[0]).toMatchObject({ secret: "***", nested: { list: [{ password: "***" }] } });
+});
+
+describe("errors", () => {
+  const cause = Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" });
+  const err = new TypeError("it broke", { cause });
+
+  test("are type, code and message with their causes, without a stack", () => {
+    const { lines, log } = capture();
+    log.error({ err, other: cause }, "m");
+    expect(lines[0]).toMatchObject({ other: { type: "Error", code: "ECONNRESET", message: "read ECONNRESET" } });
+    expect(lines[0]?.err).toEqual({
+      type: "TypeError",
+      message: "it broke",
+      cause: { type: "Error", code: "ECONNRESET", message: "read ECONNRESET" },
+    });
+  });
+
+  test("show their stack at level debug", () => {
+    const { lines, log } = capture("debug");
+    log.error({ err }, "m");
+    expect(lines[0]).toMatchObject({ err: { stack: expect.stringContaining("log.test.ts") } });
+  });
+
+  test("that cause themselves come to an end", () => {
+    const { lines, log } = capture();
+    const circle = new Error("round");
+    circle.cause = circle;
+    log.error({ err: circle }, "m");
+    expect(JSON.stringify(lines).match(/round/g)?.length).toBeLessThan(10);
+  });
+});

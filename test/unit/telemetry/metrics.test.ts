@@ -1,0 +1,168 @@
+import { describe, expect, test } from "vitest";
+import type { AnsweredRequest } from "../../../src/http/observer.ts";
+import { createMetrics } from "../../../src/telemetry/metrics.ts";
+import type { UpstreamExchange } from "../../../src/upstream/upstream.ts";
+
+const create = () => createMetrics({ version: "1.2.3", isConfigured: (name) => name === "docker.io" });
+
+/** The samples of one metric, without its help. */
+async function samples(metrics: ReturnType<typeof create>, name: string): Promise<string[]> {
+  const { body } = await metrics.expose();
+  return body.split("\n").filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `));
+}
+
+const request: AnsweredRequest = {
+  upstream: "docker.io",
+  kind: "blob",
+  method: "GET",
+  status: 206,
+  cache: "hit",
+  bytesSent: 100,
+  firstByteMs: 0.4,
+  totalMs: 2000,
+};
+
+const exchange: UpstreamExchange = {
+  upstream: "docker.io",
+  kind: "manifest",
+  method: "HEAD",
+  url: "https://registry-1.docker.io/v2/library/nginx/manifests/1",
+  status: 200,
+  fault: undefined,
+  durationMs: 30,
+  requestId: "r",
+  hop: 0,
+};
+
+test("every name starts with weir_, the process defaults included, and says what it means", async () => {
+  const { body } = await create().expose();
+  const names = [...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
+  expect(names.filter((name) => !name?.startsWith("weir_"))).toEqual([]);
+  expect(names).toEqual(
+    expect.arrayContaining([
+      "weir_build_info",
+      "weir_http_requests_total",
+      "weir_http_request_duration_seconds",
+      "weir_http_first_byte_seconds",
+      "weir_http_response_bytes_total",
+      "weir_upstream_requests_total",
+      "weir_upstream_request_duration_seconds",
+      "weir_upstream_received_bytes_total",
+      "weir_upstream_errors_total",
+      "weir_upstream_token_requests_total",
+      "weir_upstream_resumes_total",
+      "weir_upstream_digest_mismatches_total",
+      "weir_stale_served_total",
+      "weir_fills_in_flight",
+      "weir_fill_readers",
+      "weir_process_resident_memory_bytes",
+      "weir_nodejs_eventloop_lag_seconds",
+    ]),
+  );
+  expect(body).toMatch(/^weir_build_info\{version="1\.2\.3",node="v\d+[^"]*"\} 1$/m);
+});
+
+describe("answered requests", () => {
+  test("are counted and timed in seconds", async () => {
+    const metrics = create();
+    metrics.answered(request);
+    metrics.answered(request);
+    expect(await samples(metrics, "weir_http_requests_total")).toEqual([
+      'weir_http_requests_total{upstream="docker.io",kind="blob",cache="hit",method="GET",code="206"} 2',
+    ]);
+    expect(await samples(metrics, "weir_http_response_bytes_total")).toEqual([
+      'weir_http_response_bytes_total{upstream="docker.io",kind="blob",cache="hit"} 200',
+    ]);
+    expect(await samples(metrics, "weir_http_request_duration_seconds_sum")).toEqual([
+      'weir_http_request_duration_seconds_sum{upstream="docker.io",kind="blob",cache="hit"} 4',
+    ]);
+    expect(await samples(metrics, "weir_http_first_byte_seconds_bucket")).toContain(
+      'weir_http_first_byte_seconds_bucket{le="0.0005",upstream="docker.io",kind="blob",cache="hit"} 2',
+    );
+  });
+
+  test("R5 what clients make up becomes no series: upstreams that are not configured, methods", async () => {
+    const metrics = create();
+    for (let i = 0; i < 50; i += 1) metrics.answered({ ...request, upstream: `host-${i}.example`, method: `M${i}` });
+    metrics.answered({ ...request, upstream: undefined });
+    expect(await samples(metrics, "weir_http_requests_total")).toEqual([
+      'weir_http_requests_total{upstream="dynamic",kind="blob",cache="hit",method="other",code="206"} 50',
+      'weir_http_requests_total{upstream="none",kind="blob",cache="hit",method="GET",code="206"} 1',
+    ]);
+  });
+
+  test("without a first byte are in no histogram of first bytes", async () => {
+    const metrics = create();
+    metrics.answered({ ...request, firstByteMs: undefined });
+    expect(await samples(metrics, "weir_http_first_byte_seconds_count")).toEqual([]);
+  });
+});
+
+describe("exchanges with upstreams", () => {
+  test("are counted with what came back, or none", async () => {
+    const metrics = create();
+    metrics.exchange(exchange);
+    metrics.exchange({ ...exchange, status: undefined, fault: "timeout" });
+    metrics.exchange({ ...exchange, status: 404, fault: "absent" });
+    expect(await samples(metrics, "weir_upstream_requests_total")).toEqual([
+      'weir_upstream_requests_total{upstream="docker.io",kind="manifest",method="HEAD",code="200"} 1',
+      'weir_upstream_requests_total{upstream="docker.io",kind="manifest",method="HEAD",code="none"} 1',
+      'weir_upstream_requests_total{upstream="docker.io",kind="manifest",method="HEAD",code="404"} 1',
+    ]);
+    expect(await samples(metrics, "weir_upstream_errors_total")).toEqual([
+      'weir_upstream_errors_total{upstream="docker.io",reason="timeout"} 1',
+    ]);
+  });
+
+  test.each([
+    [{ status: 200, fault: undefined }, "ok"],
+    [{ status: 401, fault: "credential" }, "refused"],
+    [{ status: 403, fault: "denied" }, "refused"],
+    [{ status: 200, fault: "bad-answer" }, "failed"],
+    [{ status: undefined, fault: "connect" }, "failed"],
+  ] as const)("a token request that ended with %o is %s", async (end, result) => {
+    const metrics = create();
+    metrics.exchange({ ...exchange, ...end, kind: "token" });
+    expect(await samples(metrics, "weir_upstream_token_requests_total")).toEqual([
+      `weir_upstream_token_requests_total{upstream="docker.io",result="${result}"} 1`,
+    ]);
+  });
+
+  test("received bytes add up", async () => {
+    const metrics = create();
+    metrics.received("docker.io", "blob", 10);
+    metrics.received("docker.io", "blob", 5);
+    metrics.received("elsewhere.example", "blob", 1);
+    expect(await samples(metrics, "weir_upstream_received_bytes_total")).toEqual([
+      'weir_upstream_received_bytes_total{upstream="docker.io",kind="blob"} 15',
+      'weir_upstream_received_bytes_total{upstream="dynamic",kind="blob"} 1',
+    ]);
+  });
+});
+
+test("fills and stale answers", async () => {
+  const metrics = create();
+  metrics.fillStarted();
+  metrics.fillStarted();
+  metrics.fillEnded("committed");
+  metrics.readers(7);
+  metrics.resumed("docker.io");
+  metrics.mismatch("docker.io");
+  metrics.staleServed("docker.io", "soft-deadline");
+  const { body } = await metrics.expose();
+  for (const sample of [
+    "weir_fills_in_flight 1",
+    "weir_fill_readers 7",
+    'weir_upstream_resumes_total{upstream="docker.io"} 1',
+    'weir_upstream_digest_mismatches_total{upstream="docker.io"} 1',
+    'weir_stale_served_total{upstream="docker.io",reason="soft-deadline"} 1',
+  ]) {
+    expect(body.split("\n")).toContain(sample);
+  }
+});
+
+test("two of them do not meet", async () => {
+  const [one, other] = [create(), create()];
+  one.answered(request);
+  expect(await samples(other, "weir_http_requests_total")).toEqual([]);
+});

@@ -1,31 +1,27 @@
 /**
  * Cold blobs: Weir beside a direct download and beside docker-registry in proxy mode, from one nginx origin, in one run.
- * `npm run bench:fill` (needs Debian's nginx and docker-registry; builds are taken from dist/).
+ * `npm run bench:fill` (needs Debian's nginx and docker-registry; Weir is taken from dist/).
  *
  *   --size MiB     of the blob (256)
  *   --rounds N     counted rounds, interleaved (3)
  *   --rate MB/s    of each origin connection; 0 = as fast as it goes (200)
  *   --clients A,B  (1,50)
  */
-import type { ChildProcess } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import {
   cpuSeconds,
-  type Download,
   download,
-  findProgram,
-  freePort,
   median,
   printTable,
   processTree,
   spread,
-  startServer,
   stopServer,
   writeRandomFile,
 } from "./measure.ts";
+import { type Peer, requirePrograms, startNginx, startRegistry, startWeir } from "./peers.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -36,12 +32,23 @@ const { values: flags } = parseArgs({
   },
 });
 const size = Number(flags.size) * 1024 * 1024;
+const rate = Number(flags.rate);
 const rounds = Number(flags.rounds);
+const programs = requirePrograms("nginx", "docker-registry");
+
+interface Origin extends Peer {
+  /** Of the blob that is measured. */
+  readonly path: string;
+  /** Of a small blob, asked for before the measurement: code is compiled and connections are open. */
+  readonly warmUpPath: string;
+  /** A line a request: the bytes of its body. */
+  readonly log: string;
+}
 
 interface Subject {
   readonly name: string;
-  /** Starts it with an empty cache; undefined for the direct download. */
-  start(): Promise<{ base: string; child: ChildProcess | undefined }>;
+  /** Starts it with an empty cache; undefined where clients go to the origin. */
+  start(): Promise<Peer | undefined>;
 }
 
 interface Result {
@@ -53,21 +60,15 @@ interface Result {
   readonly cpuPerGb: number;
 }
 
-const nginx = findProgram("nginx");
-const registry = findProgram("docker-registry");
-if (nginx === undefined || registry === undefined) {
-  console.error("bench:fill needs nginx and docker-registry (Debian packages nginx-light, docker-registry)");
-  process.exit(1);
-}
-
 const folder = await mkdtemp(join(tmpdir(), "weir-bench-"));
-const children: ChildProcess[] = [];
+let origin: Origin | undefined;
 try {
-  const origin = await startOrigin();
+  origin = await startOrigin();
+  const { base } = origin;
   const subjects: Subject[] = [
-    { name: "direct", start: async () => ({ base: origin.url, child: undefined }) },
-    { name: "weir", start: () => startWeir(origin.url) },
-    { name: "docker-registry proxy", start: () => startRegistry(origin.url) },
+    { name: "direct", start: async () => undefined },
+    { name: "weir", start: () => startWeir(folder, base) },
+    { name: "docker-registry proxy", start: () => startRegistry(folder, programs["docker-registry"], base) },
   ];
   const results: Result[] = [];
   for (const clients of flags.clients.split(",").map(Number)) {
@@ -77,145 +78,84 @@ try {
   }
   report(results, subjects);
 } finally {
-  for (const child of children) await stopServer(child);
+  if (origin !== undefined) await stopServer(origin.child);
   await rm(folder, { recursive: true, force: true });
 }
 
-interface Origin {
-  readonly url: string;
-  /** Of the blob that is measured. */
-  readonly path: string;
-  /** Of a small blob, asked for before the measurement: code is compiled and connections are open. */
-  readonly warmUpPath: string;
-  readonly log: string;
-}
-
 async function startOrigin(): Promise<Origin> {
-  const root = join(folder, "origin");
-  await mkdir(join(root, "v2/bench/blob/blobs"), { recursive: true });
-  await writeFile(join(root, "v2/index.html"), "{}");
+  const root = join(folder, "content");
+  await mkdir(root);
   const hex = await writeRandomFile(join(root, "blob"), size);
-  const path = `/v2/bench/blob/blobs/sha256:${hex}`;
   const warmUpHex = await writeRandomFile(join(root, "warm-up"), 4 * 1024 * 1024);
+  const path = `/v2/bench/blob/blobs/sha256:${hex}`;
   const warmUpPath = `/v2/bench/blob/blobs/sha256:${warmUpHex}`;
-  const port = await freePort();
   const log = join(folder, "origin.log");
-  const rate = Number(flags.rate) > 0 ? `limit_rate ${Number(flags.rate)}m;` : "";
-  // Started by root, its workers would be somebody else, who may not look into the temporary folder.
-  const user = process.getuid?.() === 0 ? "user root;" : "";
-  await writeFile(
-    join(folder, "nginx.conf"),
-    `${user} worker_processes 1; daemon off; pid ${folder}/nginx.pid; error_log ${folder}/nginx.err;
-     events { worker_connections 1024; }
-     http {
-       log_format bytes '$request_method $body_bytes_sent'; access_log ${log} bytes;
-       client_body_temp_path ${folder}/t1; proxy_temp_path ${folder}/t2; fastcgi_temp_path ${folder}/t3;
-       uwsgi_temp_path ${folder}/t4; scgi_temp_path ${folder}/t5;
-       sendfile on;
-       server {
-         listen 127.0.0.1:${port};
-         location = /v2/ { default_type application/json; return 200 '{}'; }
-         location = ${path} { default_type application/octet-stream; ${rate} alias ${root}/blob;
-           add_header Docker-Content-Digest sha256:${hex}; }
-         location = ${warmUpPath} { default_type application/octet-stream; alias ${root}/warm-up;
-           add_header Docker-Content-Digest sha256:${warmUpHex}; }
-       }
+  const blob = (where: string, file: string, hash: string, limit: string): string =>
+    `location = ${where} { alias ${root}/${file}; ${limit} add_header Docker-Content-Digest sha256:${hash}; }`;
+  const peer = await startNginx(
+    folder,
+    programs.nginx,
+    1,
+    `log_format bytes '$body_bytes_sent'; default_type application/octet-stream;
+     server {
+       listen 127.0.0.1:PORT; access_log ${log} bytes;
+       location = /v2/ { return 200 '{}'; }
+       ${blob(path, "blob", hex, rate > 0 ? `limit_rate ${rate}m;` : "")}
+       ${blob(warmUpPath, "warm-up", warmUpHex, "")}
      }`,
   );
-  const url = `http://127.0.0.1:${port}`;
-  children.push(await startServer(nginx as string, ["-c", join(folder, "nginx.conf"), "-p", folder], `${url}/v2/`));
-  return { url, path, warmUpPath, log };
+  return { ...peer, path, warmUpPath, log };
 }
 
-async function startWeir(origin: string): Promise<{ base: string; child: ChildProcess }> {
-  const root = await mkdtemp(join(folder, "weir-"));
-  const [port, admin] = [await freePort(), await freePort()];
-  const file = join(root, "weir.json");
-  await writeFile(
-    file,
-    JSON.stringify({
-      server: { listen: `127.0.0.1:${port}` },
-      admin: { listen: `127.0.0.1:${admin}` },
-      routing: { default: "origin.test" },
-      upstreams: { "origin.test": { type: "generic", endpoints: [origin] } },
-      storage: { driver: "filesystem", filesystem: { root: join(root, "data") } },
-      telemetry: { logLevel: "warn" },
-    }),
-  );
-  const main = new URL("../../dist/main.js", import.meta.url).pathname;
-  const child = await startServer(
-    process.execPath,
-    [main, "serve", "--config", file],
-    `http://127.0.0.1:${admin}/readyz`,
-  );
-  return { base: `http://127.0.0.1:${port}`, child };
-}
-
-async function startRegistry(origin: string): Promise<{ base: string; child: ChildProcess }> {
-  const root = await mkdtemp(join(folder, "registry-"));
-  const port = await freePort();
-  const file = join(root, "config.yml");
-  await writeFile(
-    file,
-    `version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: ${root}/data}}
-http: {addr: "127.0.0.1:${port}"}
-proxy: {remoteurl: "${origin}"}
-`,
-  );
-  const base = `http://127.0.0.1:${port}`;
-  return { base, child: await startServer(registry as string, ["serve", file], `${base}/v2/`) };
-}
-
-async function measure(subject: Subject, clients: number, origin: Origin): Promise<Result> {
-  const { base, child } = await subject.start();
+async function measure(subject: Subject, clients: number, from: Origin): Promise<Result> {
+  const peer = await subject.start();
+  const { base } = peer ?? from;
   try {
-    await download(base + origin.warmUpPath);
-    await truncate(origin.log);
-    const pids = child?.pid === undefined ? [] : processTree(child.pid);
+    await download(base + from.warmUpPath);
+    await truncate(from.log);
+    const pids = peer?.child.pid === undefined ? [] : processTree(peer.child.pid);
     const cpuBefore = cpuSeconds(pids);
-    const downloads = await Promise.all(Array.from({ length: clients }, () => download(base + origin.path)));
+    const downloads = await Promise.all(Array.from({ length: clients }, () => download(base + from.path)));
     const cpu = cpuSeconds(pids) - cpuBefore;
-    for (const one of downloads)
-      if (one.bytes !== size) throw new Error(`${subject.name}: ${one.bytes} of ${size} bytes`);
-    // docker-registry goes on downloading for its store after the client has been served; what it asks for counts.
-    if (child !== undefined) await stopServer(child);
-    const log = (await readFile(origin.log, "utf8")).trim().split("\n");
-    const upstreamBytes = log.reduce((sum, line) => sum + Number(line.split(" ")[1] ?? 0), 0);
-    const slowest = (pick: (d: Download) => number) => Math.max(...downloads.map(pick));
+    for (const { bytes } of downloads)
+      if (bytes !== size) throw new Error(`${subject.name}: ${bytes} of ${size} bytes`);
+    // docker-registry goes on downloading for its store when the client has its bytes; stopping it ends that.
+    if (peer !== undefined) await stopServer(peer.child);
+    const upstreamBytes = (await readFile(from.log, "utf8")).split("\n").reduce((sum, line) => sum + Number(line), 0);
     return {
       subject: subject.name,
       clients,
-      firstByteMs: median(downloads.map((d) => d.firstByteMs)),
-      totalMs: slowest((d) => d.totalMs),
+      firstByteMs: median(downloads.map((one) => one.firstByteMs)),
+      totalMs: Math.max(...downloads.map((one) => one.totalMs)),
       upstreamBytes,
       cpuPerGb: cpu / ((clients * size) / 1e9),
     };
   } finally {
-    if (child !== undefined) await stopServer(child);
+    if (peer !== undefined) await stopServer(peer.child);
   }
 }
 
 function report(results: readonly Result[], subjects: readonly Subject[]): void {
+  const speed = rate > 0 ? `${rate} MB/s a connection` : "full speed";
   console.log(
-    `\ncold blob of ${flags.size} MiB, origin nginx at ${Number(flags.rate) > 0 ? `${flags.rate} MB/s a connection` : "full speed"}, median of ${rounds} interleaved rounds\n`,
+    `\ncold blob of ${flags.size} MiB, origin at ${speed}, median (spread) of ${rounds} interleaved rounds\n`,
   );
   const rows: string[][] = [];
-  for (const clients of new Set(results.map((r) => r.clients))) {
-    const of = (name: string) => results.filter((r) => r.subject === name && r.clients === clients);
-    const direct = median(of("direct").map((r) => r.totalMs));
+  for (const clients of new Set(results.map((one) => one.clients))) {
+    const of = (name: string) => results.filter((one) => one.subject === name && one.clients === clients);
+    const direct = median(of("direct").map((one) => one.totalMs));
     for (const { name } of subjects) {
       const mine = of(name);
-      const total = mine.map((r) => r.totalMs);
+      const first = mine.map((one) => one.firstByteMs);
+      const total = mine.map((one) => one.totalMs);
       rows.push([
         String(clients),
         name,
-        `${median(mine.map((r) => r.firstByteMs)).toFixed(1)} (${spread(mine.map((r) => r.firstByteMs))})`,
+        `${median(first).toFixed(1)} (${spread(first)})`,
         `${median(total).toFixed(0)} (${spread(total)})`,
         `${(median(total) / direct).toFixed(2)}x`,
-        `${(median(mine.map((r) => r.upstreamBytes)) / size).toFixed(2)}x`,
-        name === "direct" ? "-" : median(mine.map((r) => r.cpuPerGb)).toFixed(2),
+        `${(median(mine.map((one) => one.upstreamBytes)) / size).toFixed(2)}x`,
+        name === "direct" ? "-" : median(mine.map((one) => one.cpuPerGb)).toFixed(2),
       ]);
     }
   }

@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { CallOptions } from "../base/call.ts";
 import type { Log } from "../base/log.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
@@ -20,6 +21,9 @@ export interface HeldManifest {
 /** What is larger is some blob that is asked for as a manifest; it is not read into memory to find that out. */
 const MAX_MANIFEST_BYTES = 64 << 20;
 
+/** Bytes of the manifests kept in memory: some ten thousand of the usual size. */
+const MAX_MEMORY_BYTES = 64 << 20;
+
 export interface HeldManifestsDeps {
   readonly blobs: BlobStore;
   readonly repositories: Repositories;
@@ -30,19 +34,33 @@ export interface HeldManifestsDeps {
 /** The manifests in storage. Bytes go in and out as they are. */
 export class HeldManifests {
   readonly #deps: HeldManifestsDeps;
+  /** Verified once, they cannot become wrong; whether a repository may serve them is asked elsewhere each time. */
+  readonly #memory = new LRUCache<Digest, HeldManifest>({
+    maxSize: MAX_MEMORY_BYTES,
+    sizeCalculation: ({ bytes, mediaType }) => bytes.length + mediaType.length + 200,
+  });
 
   constructor(deps: HeldManifestsDeps) {
     this.#deps = deps;
   }
 
   /**
-   * The manifest, whose bytes are hashed each time they are read. What is missing, damaged (and then deleted) or cannot be
-   * read is undefined, so that it is fetched again.
+   * The manifest, whose bytes are hashed when they are read from storage. What is missing, damaged (and then deleted) or
+   * cannot be read is undefined, so that it is fetched again.
    */
   async read(digest: Digest, o: CallOptions): Promise<HeldManifest | undefined> {
+    const inMemory = this.#memory.get(digest);
+    if (inMemory !== undefined) {
+      return inMemory;
+    }
     try {
       const bytes = await this.#bytes(digest, o);
-      return bytes === undefined ? undefined : { digest, bytes, mediaType: await this.#mediaType(digest, bytes, o) };
+      if (bytes === undefined) {
+        return undefined;
+      }
+      const manifest = { digest, bytes, mediaType: await this.#mediaType(digest, bytes, o) };
+      this.#memory.set(digest, manifest);
+      return manifest;
     } catch (error) {
       if (!(error instanceof StorageError)) {
         throw error;

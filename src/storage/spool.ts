@@ -148,14 +148,13 @@ class FolderSpool implements Spool {
 
   async #look(folder: string): Promise<SpoolLeftover[]> {
     const found: SpoolLeftover[] = [];
-    const names = new Set(await readdir(folder));
-    for (const name of names) {
+    for (const name of await readdir(folder)) {
       const base = join(folder, name.slice(0, name.indexOf(".")));
       if (name === LOCK || this.#inUse.has(base)) continue;
-      const note = name.endsWith(PART) ? await readNote(base + NOTE) : undefined;
-      if (note !== undefined) found.push(new Leftover(base, note, this.#inUse));
-      else if (!name.endsWith(NOTE) || !names.has(name.slice(0, -NOTE.length) + PART))
-        await removeAny(join(folder, name));
+      const path = join(folder, name);
+      const note = (await exists(base + PART)) ? await readNote(base + NOTE) : undefined;
+      if (note === undefined || (path !== base + PART && path !== base + NOTE)) await removeAny(path);
+      else if (path === base + PART) found.push(new Leftover(base, note, this.#inUse));
     }
     return found;
   }
@@ -319,6 +318,13 @@ function toNote(value: unknown): SpoolNote | undefined {
   if (typeof source !== "string" || !isCount(mark) || !isCount(writtenAtMs)) return undefined;
   if (total !== undefined && (!isCount(total) || mark > total)) return undefined;
   return { domain, digest, total, mark, source, writtenAtMs };
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 function isCount(value: unknown): value is number {

@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentLog } from "../../src/base/log.ts";
+import { createCachedObjects } from "../../src/storage/cached-objects.ts";
 import { createFsBlobStore } from "../../src/storage/fs/fs-blob-store.ts";
 import { createFsSmallObjects } from "../../src/storage/fs/fs-small-objects.ts";
 import { TEMPORARY_FOLDER } from "../../src/storage/layout.ts";
@@ -22,6 +23,14 @@ smallObjectsContract({
   async create() {
     const { root, ...rest } = await emptyRoot();
     return { objects: await createFsSmallObjects({ root }), ...rest };
+  },
+});
+
+smallObjectsContract({
+  name: "filesystem, kept in memory",
+  async create() {
+    const { root, ...rest } = await emptyRoot();
+    return { objects: createCachedObjects(await createFsSmallObjects({ root })), ...rest };
   },
 });
 

@@ -105,6 +105,13 @@ describe("--out", () => {
     for (const file of files) expect(await readFile(file, "utf8")).not.toContain("old.example");
   });
 
+  test("says so where it cannot write", async () => {
+    await writeFile(join(folder, "out"), "a file");
+    const { code, stdout, stderr } = await run("k3d", { ...URL_OPTION, out: "out" });
+    expect([code, stdout]).toEqual([1, ""]);
+    expect(stderr).toContain(`cannot write below ${join(folder, "out")}`);
+  });
+
   test("with --json says where each file went", async () => {
     const result = JSON.parse((await run("k3d", { ...URL_OPTION, out: "out", json: true })).stdout);
     const [file] = result.clients[0].files;

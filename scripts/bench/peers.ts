@@ -1,0 +1,85 @@
+import type { ChildProcess } from "node:child_process";
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { findProgram, freePort, startServer } from "./measure.ts";
+
+/** A server under measurement. Whoever starts it stops it. */
+export interface Peer {
+  readonly base: string;
+  readonly child: ChildProcess;
+}
+
+/** The paths of the programs; ends the process with a sentence when one is missing. */
+export function requirePrograms<N extends string>(...names: readonly N[]): Record<N, string> {
+  const found = names.map((name) => [name, findProgram(name)] as const);
+  const missing = found.filter(([, path]) => path === undefined).map(([name]) => name);
+  if (missing.length > 0) {
+    console.error(`this benchmark needs ${missing.join(", ")}; Debian's packages are in .ci/packages.txt`);
+    process.exit(1);
+  }
+  return Object.fromEntries(found) as Record<N, string>;
+}
+
+/** The built Weir with an empty store in front of `origin`, which is its default upstream. */
+export async function startWeir(folder: string, origin: string, logLevel = "warn"): Promise<Peer> {
+  const root = await mkdtemp(join(folder, "weir-"));
+  const [port, admin] = [await freePort(), await freePort()];
+  const file = join(root, "weir.json");
+  await writeFile(
+    file,
+    JSON.stringify({
+      server: { listen: `127.0.0.1:${port}` },
+      admin: { listen: `127.0.0.1:${admin}` },
+      routing: { default: "origin.test" },
+      upstreams: { "origin.test": { type: "generic", endpoints: [origin] } },
+      storage: { driver: "filesystem", filesystem: { root: join(root, "data") } },
+      telemetry: { logLevel },
+    }),
+  );
+  const main = new URL("../../dist/main.js", import.meta.url).pathname;
+  const readyz = `http://127.0.0.1:${admin}/readyz`;
+  const child = await startServer(process.execPath, [main, "serve", "--config", file], readyz);
+  return { base: `http://127.0.0.1:${port}`, child };
+}
+
+/** Debian's registry with an empty store; a pull-through one where an origin is given. */
+export async function startRegistry(folder: string, program: string, origin?: string): Promise<Peer> {
+  const root = await mkdtemp(join(folder, "registry-"));
+  const port = await freePort();
+  const file = join(root, "config.yml");
+  await writeFile(
+    file,
+    `version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: ${root}/data}}
+http: {addr: "127.0.0.1:${port}"}
+${origin === undefined ? "" : `proxy: {remoteurl: "${origin}"}`}
+`,
+  );
+  const base = `http://127.0.0.1:${port}`;
+  return { base, child: await startServer(program, ["serve", file], `${base}/v2/`) };
+}
+
+/**
+ * nginx with these directives in its `http` block, where `PORT` stands for the port that it listens on. Logs and temporary
+ * files go to the folder.
+ */
+export async function startNginx(folder: string, program: string, workers: number, http: string): Promise<Peer> {
+  const root = await mkdtemp(join(folder, "nginx-"));
+  const port = await freePort();
+  // Started by root, its workers would be somebody else, who may not look into the temporary folder.
+  const user = process.getuid?.() === 0 ? "user root;" : "";
+  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+    .map((kind) => `${kind}_temp_path ${root}/${kind};`)
+    .join(" ");
+  await writeFile(
+    join(root, "nginx.conf"),
+    `${user} worker_processes ${workers}; daemon off; pid ${root}/nginx.pid; error_log ${root}/error.log;
+events { worker_connections 1024; }
+http { ${temporary} access_log off; sendfile on;
+${http.replaceAll("PORT", String(port))}
+}`,
+  );
+  const base = `http://127.0.0.1:${port}`;
+  return { base, child: await startServer(program, ["-c", join(root, "nginx.conf"), "-p", root], `${base}/v2/`) };
+}

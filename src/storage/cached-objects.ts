@@ -1,0 +1,68 @@
+import { LRUCache } from "lru-cache";
+import type { CallOptions } from "../base/call.ts";
+import type { SmallObjects } from "./small-objects.ts";
+
+/** Links and records of some hundred thousand tags; a held tag is then answered without touching the disk. */
+const MAX_BYTES = 64 << 20;
+
+/** What an entry costs beyond its key and bytes, about. */
+const ENTRY_OVERHEAD = 200;
+
+/**
+ * `objects` with what was read or written lately kept in memory. Only for objects that nobody but this process writes.
+ * Absence is not kept: clients can make up any number of names.
+ */
+export function createCachedObjects(objects: SmallObjects): SmallObjects {
+  return new CachedObjects(objects);
+}
+
+class CachedObjects implements SmallObjects {
+  readonly #objects: SmallObjects;
+  readonly #held = new LRUCache<string, Uint8Array>({
+    maxSize: MAX_BYTES,
+    sizeCalculation: (bytes, key) => bytes.length + key.length + ENTRY_OVERHEAD,
+  });
+  /** Grows with every write. What was read while it grew may be older than what was written, and is not kept. */
+  #writes = 0;
+
+  constructor(objects: SmallObjects) {
+    this.#objects = objects;
+  }
+
+  async get(key: string, o: CallOptions): Promise<Uint8Array | undefined> {
+    const held = this.#held.get(key);
+    if (held !== undefined) return held;
+    const writes = this.#writes;
+    const bytes = await this.#objects.get(key, o);
+    if (bytes !== undefined && writes === this.#writes) this.#held.set(key, bytes);
+    return bytes;
+  }
+
+  async put(key: string, bytes: Uint8Array, o: CallOptions): Promise<void> {
+    this.#forget(key);
+    try {
+      await this.#objects.put(key, bytes, o);
+    } finally {
+      this.#forget(key);
+    }
+  }
+
+  async delete(key: string, o: CallOptions): Promise<boolean> {
+    this.#forget(key);
+    try {
+      return await this.#objects.delete(key, o);
+    } finally {
+      this.#forget(key);
+    }
+  }
+
+  list(prefix: string, o: CallOptions): AsyncIterable<string> {
+    return this.#objects.list(prefix, o);
+  }
+
+  /** Also when a write is over: a failed one leaves the old or the new content, and two at once leave either's. */
+  #forget(key: string): void {
+    this.#writes += 1;
+    this.#held.delete(key);
+  }
+}

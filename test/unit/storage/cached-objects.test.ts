@@ -1,0 +1,67 @@
+import { expect, test } from "vitest";
+import { createCachedObjects } from "../../../src/storage/cached-objects.ts";
+import type { SmallObjects } from "../../../src/storage/small-objects.ts";
+import { createMemorySmallObjects } from "../../support/memory-store.ts";
+
+const o = { signal: new AbortController().signal };
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+
+/** Counts the reads that reach the store, and lets a test hold one back. */
+function watched(): { objects: SmallObjects; reads: string[]; hold(): () => void } {
+  const store = createMemorySmallObjects();
+  const reads: string[] = [];
+  let gate = Promise.resolve();
+  return {
+    reads,
+    hold() {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      gate = promise;
+      return resolve;
+    },
+    objects: {
+      async get(key, call) {
+        reads.push(key);
+        const found = await store.get(key, call);
+        await gate;
+        return found;
+      },
+      put: (key, value, call) => store.put(key, value, call),
+      delete: (key, call) => store.delete(key, call),
+      list: (prefix, call) => store.list(prefix, call),
+    },
+  };
+}
+
+test("what was read once is not read again, until it is written or deleted", async () => {
+  const { objects, reads } = watched();
+  const cached = createCachedObjects(objects);
+  await cached.put("a", bytes("1"), o);
+  expect(await cached.get("a", o)).toEqual(bytes("1"));
+  expect(await cached.get("a", o)).toEqual(bytes("1"));
+  expect(reads).toEqual(["a"]);
+  await cached.put("a", bytes("2"), o);
+  expect(await cached.get("a", o)).toEqual(bytes("2"));
+  await cached.delete("a", o);
+  expect(await cached.get("a", o)).toBeUndefined();
+  expect(reads).toEqual(["a", "a", "a"]);
+});
+
+test("absence is asked for each time", async () => {
+  const { objects, reads } = watched();
+  const cached = createCachedObjects(objects);
+  await cached.get("made-up", o);
+  await cached.get("made-up", o);
+  expect(reads).toEqual(["made-up", "made-up"]);
+});
+
+test("a read that a write overtakes does not bring the old content back", async () => {
+  const { objects, hold } = watched();
+  const cached = createCachedObjects(objects);
+  await cached.put("a", bytes("old"), o);
+  const release = hold();
+  const slow = cached.get("a", o);
+  await cached.put("a", bytes("new"), o);
+  release();
+  expect(await slow).toEqual(bytes("old"));
+  expect(await cached.get("a", o)).toEqual(bytes("new"));
+});

@@ -68,17 +68,23 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 export interface Docker {
   /** `docker pull`; resolves with the digest that Docker notes for it. */
   pull(reference: string): Promise<string>;
+  /** What `docker info --format` prints. */
+  info(format: string): Promise<string>;
 }
 
-/** dockerd with `registry-mirrors`; the mirror serves docker.io. */
-export async function startDocker(stack: AsyncDisposableStack, lab: Lab, mirrorUrl: string): Promise<Docker> {
+/** dockerd with `registry-mirrors`, as an address or in a daemon.json; the mirror serves docker.io. */
+export async function startDocker(
+  stack: AsyncDisposableStack,
+  lab: Lab,
+  mirror: string | { readonly daemonJson: string },
+): Promise<Docker> {
   const folder = await tempFolder(stack);
   const socket = `unix://${join(folder, "d.sock")}`;
   const daemon = await start(
     lab.command([
       ...["dockerd", "--data-root", join(folder, "data"), "--exec-root", join(folder, "exec"), "-H", socket],
       ...["--pidfile", join(folder, "pid"), "--iptables=false", "--bridge=none", "-s", "vfs"],
-      ...["--registry-mirror", mirrorUrl],
+      ...(typeof mirror === "string" ? ["--registry-mirror", mirror] : ["--config-file", mirror.daemonJson]),
     ]),
     { env: lab.env },
   );
@@ -100,6 +106,9 @@ export async function startDocker(stack: AsyncDisposableStack, lab: Lab, mirrorU
       if (digest === undefined) throw new Error(`docker named no digest:\n${stdout}`);
       return digest;
     },
+    async info(format) {
+      return (await run(docker(["info", "--format", format]), { env })).stdout.trim();
+    },
   };
 }
 
@@ -108,21 +117,15 @@ export interface Podman {
   pull(reference: string): Promise<string>;
 }
 
-/** Podman with a mirror for docker.io, `HOST:PORT` and perhaps a path, spoken to without TLS. */
-export async function createPodman(stack: AsyncDisposableStack, lab: Lab, mirror: string): Promise<Podman> {
+/** Podman with a mirror for docker.io, `HOST:PORT` and perhaps a path, spoken to without TLS; or with a registries.conf. */
+export async function createPodman(
+  stack: AsyncDisposableStack,
+  lab: Lab,
+  mirror: string | { readonly registriesConf: string },
+): Promise<Podman> {
   const folder = await tempFolder(stack);
-  const registries = join(folder, "registries.conf");
   const storage = join(folder, "storage.conf");
-  await writeFile(
-    registries,
-    `[[registry]]
-prefix = "docker.io"
-location = "docker.io"
-[[registry.mirror]]
-location = "${mirror}"
-insecure = true
-`,
-  );
+  const registries = typeof mirror === "string" ? await dockerMirrorConf(folder, mirror) : mirror.registriesConf;
   await writeFile(storage, `[storage]\ndriver = "vfs"\ngraphroot = "${folder}/graph"\nrunroot = "${folder}/run"\n`);
   const env = {
     ...lab.env,
@@ -139,6 +142,21 @@ insecure = true
       return stdout.trim();
     },
   };
+}
+
+async function dockerMirrorConf(folder: string, mirror: string): Promise<string> {
+  const file = join(folder, "registries.conf");
+  await writeFile(
+    file,
+    `[[registry]]
+prefix = "docker.io"
+location = "docker.io"
+[[registry.mirror]]
+location = "${mirror}"
+insecure = true
+`,
+  );
+  return file;
 }
 
 /** `skopeo copy docker://REFERENCE dir:...`, without TLS; resolves with the digest of the manifest that arrived. */

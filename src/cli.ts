@@ -36,10 +36,10 @@ export async function runCli(args: readonly string[], terminal: ServeTerminal): 
     .description("serve until SIGTERM or SIGINT")
     .option(CONFIG_OPTION, CONFIG_HELP)
     .action(async (options: { config?: string }) => {
-      exitCode = await serve(options, terminal, async (config) => {
+      exitCode = await serve(options, terminal, async (config, source) => {
         // Only here: `check` and `--help` need none of it.
         const { startApp } = await import("./compose.ts");
-        return await startApp(config);
+        return await startApp(config, source);
       });
     });
 

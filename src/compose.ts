@@ -1,17 +1,21 @@
 import { randomUUID } from "node:crypto";
+import type { Clock } from "./base/clock.ts";
 import { packageVersion } from "./base/package-version.ts";
 import { systemClock } from "./base/system-clock.ts";
-import { compileFreshness } from "./config/freshness-match.ts";
-import type { Config, ListenAddress } from "./config/types.ts";
+import type { ConfigSource } from "./config/config-source.ts";
+import { compileFreshness, type Freshness } from "./config/freshness-match.ts";
+import { Reloader } from "./config/reloader.ts";
+import type { Config, ListenAddress, UpstreamConfig } from "./config/types.ts";
 import { defaultUpstream } from "./config/upstreams.ts";
 import { createAdminServer } from "./http/admin.ts";
-import { createRouteTable } from "./http/route.ts";
+import { createRouteTable, type RouteTable } from "./http/route.ts";
 import { createFrontServer } from "./http/server.ts";
 import { createFills } from "./proxy/fills.ts";
 import { Provenance } from "./proxy/provenance.ts";
 import { createProxy } from "./proxy/proxy.ts";
 import type { Remembered } from "./proxy/remembered.ts";
 import { createMemoryState } from "./state/memory-state.ts";
+import { createCachedObjects } from "./storage/cached-objects.ts";
 import { createFsBlobStore } from "./storage/fs/fs-blob-store.ts";
 import { createFsSmallObjects } from "./storage/fs/fs-small-objects.ts";
 import { openRoot } from "./storage/fs/root.ts";
@@ -29,8 +33,11 @@ export interface App {
   /** Where clients are answered; with the port that was picked where the configuration says 0. */
   readonly address: ListenAddress;
   readonly adminAddress: ListenAddress;
-  /** Takes the listener's certificate and key from their files again; nothing without TLS. */
-  reloadTls(): Promise<void>;
+  /**
+   * Reads the configuration and the listener's TLS files again; what cannot be used leaves in force what is, and is logged.
+   * Never rejects.
+   */
+  reload(): Promise<void>;
   /**
    * Not ready first, then no new connections; answers under way have `shutdown.grace` to finish. Fills are kept for the
    * next start. Resolves when nothing runs any more. Repeatable.
@@ -38,16 +45,33 @@ export interface App {
   stop(): Promise<void>;
 }
 
+/** What may be put in the place of the machine's own. */
+export interface AppDeps {
+  readonly clock?: Clock;
+}
+
 type Closer = () => Promise<void>;
 
-/** Puts Weir together and starts it: the only place that knows every part. Rejects, with nothing left running, when a part cannot start. */
-export async function startApp(config: Config): Promise<App> {
+/** Downloads under way put what they have on disk, up to 64 MiB each, on a disk that may be slow. No client waits for it. */
+const FILLS_STOP_MS = 30_000;
+
+/**
+ * Puts Weir together and starts it: the only place that knows every part. Rejects, with nothing left running, when a part
+ * cannot start.
+ *
+ * @param config what `source` gave last; read from there again when it changes
+ */
+export async function startApp(config: Config, source: ConfigSource, deps: AppDeps = {}): Promise<App> {
   const closers: Closer[] = [];
   const closeAll = async (): Promise<void> => {
-    for (let close = closers.pop(); close !== undefined; close = closers.pop()) await close();
+    const errors: unknown[] = [];
+    for (let close = closers.pop(); close !== undefined; close = closers.pop()) {
+      await close().catch((error: unknown) => errors.push(error));
+    }
+    if (errors.length > 0) throw new AggregateError(errors, "some parts of Weir could not be stopped in order");
   };
   try {
-    const running = await start(config, (closer) => closers.push(closer));
+    const running = await start(config, source, deps, (closer) => closers.push(closer));
     let stopped: Promise<void> | undefined;
     return {
       ...running,
@@ -57,25 +81,58 @@ export async function startApp(config: Config): Promise<App> {
       },
     };
   } catch (error) {
-    await closeAll();
+    // What could not be started is what to tell, not what could not be stopped for that.
+    await closeAll().catch(() => {});
     throw error;
   }
 }
 
-async function start(config: Config, onStop: (closer: Closer) => void): Promise<Omit<App, "stop">> {
-  const clock = systemClock;
+/** What the parts look up for each request. A reload exchanges it as a whole, between two requests. */
+interface Live {
+  readonly config: Config;
+  readonly routes: RouteTable;
+  readonly upstreams: ReadonlyMap<string, LiveUpstream>;
+  /** For upstreams that are not configured. */
+  readonly freshness: Freshness;
+}
+
+interface LiveUpstream {
+  readonly config: UpstreamConfig;
+  readonly freshness: Freshness;
+}
+
+function createLive(config: Config): Live {
+  return {
+    config,
+    routes: createRouteTable(config.routing, config.upstreams, normaliseRepository),
+    upstreams: new Map(
+      config.upstreams.map((upstream) => [
+        upstream.name,
+        { config: upstream, freshness: compileFreshness(upstream.freshness) },
+      ]),
+    ),
+    freshness: compileFreshness(config.freshness),
+  };
+}
+
+async function start(
+  config: Config,
+  source: ConfigSource,
+  deps: AppDeps,
+  onStop: (closer: Closer) => void,
+): Promise<Omit<App, "stop">> {
+  const { clock = systemClock } = deps;
   const random = Math.random;
   const newRequestId = randomUUID;
   const log = createLog({ level: config.telemetry.logLevel });
-  const routes = createRouteTable(config.routing, config.upstreams, normaliseRepository);
-  const configs = new Map(config.upstreams.map((upstream) => [upstream.name, upstream]));
-  const metrics = createMetrics({ version: packageVersion(), isConfigured: (name) => configs.has(name) });
+  let live = createLive(config);
+  const metrics = createMetrics({ version: packageVersion(), isConfigured: (name) => live.upstreams.has(name) });
 
   const root = await openRoot(config.storage.filesystem.root);
   onStop(() => root.close());
   const blobs = await createFsBlobStore({ root: root.path, log });
   onStop(() => blobs.close());
-  const repositories = createRepositories(await createFsSmallObjects({ root: root.path }), log);
+  const repositories = createRepositories(createCachedObjects(await createFsSmallObjects({ root: root.path })), log);
   const spool = createSpool({ dir: config.storage.spool.dir, log });
   onStop(() => spool.close());
 
@@ -87,22 +144,20 @@ async function start(config: Config, onStop: (closer: Closer) => void): Promise<
     limits: config.limits,
   };
   const upstreams = createUpstreams({
-    configured: config.upstreams.map((upstream) => createUpstream(upstream, upstreamDeps)),
-    allowsDynamic: (host) => routes.dynamic(host),
+    create: (upstream) => createUpstream(upstream, upstreamDeps),
+    allowsDynamic: (host) => live.routes.dynamic(host),
     createDynamic: (host) =>
-      createUpstream(defaultUpstream(host, config.freshness), { ...upstreamDeps, dynamic: true }),
+      createUpstream(defaultUpstream(host, live.config.freshness), { ...upstreamDeps, dynamic: true }),
   });
+  upstreams.prepare(config.upstreams).putInForce();
   onStop(() => upstreams.close());
-
-  const freshness = new Map(config.upstreams.map((upstream) => [upstream.name, compileFreshness(upstream.freshness)]));
-  const dynamicFreshness = compileFreshness(config.freshness);
 
   const provenance = new Provenance(repositories);
   const { committed } = provenance;
-  const { download, access } = config;
+  const { download } = config;
   const fills = createFills({ store: blobs, spool, clock, random, log, download, observer: metrics, committed });
   await fills.open();
-  onStop(() => fills.stop({ signal: AbortSignal.timeout(config.shutdown.graceMs) }));
+  onStop(() => fills.stop({ signal: AbortSignal.timeout(FILLS_STOP_MS) }));
 
   const proxy = createProxy({
     upstreams,
@@ -110,9 +165,9 @@ async function start(config: Config, onStop: (closer: Closer) => void): Promise<
     repositories,
     fills,
     provenance,
-    freshnessOf: (upstream) => configs.get(upstream)?.freshness ?? config.freshness,
-    ttlMs: (repo, tag) => (freshness.get(repo.upstream) ?? dynamicFreshness).ttlMs(repo, tag).ttlMs,
-    access,
+    freshnessOf: (upstream) => live.upstreams.get(upstream)?.config.freshness ?? live.config.freshness,
+    ttlMs: (repo, tag) => (live.upstreams.get(repo.upstream) ?? live).freshness.ttlMs(repo, tag).ttlMs,
+    access: () => live.config.access,
     download,
     state: createMemoryState<Remembered>({ clock, log }),
     clock,
@@ -126,7 +181,7 @@ async function start(config: Config, onStop: (closer: Closer) => void): Promise<
   const admin = createAdminServer({
     config: config.admin,
     metrics,
-    setup: { config: () => config, server: () => ({ ...config.server, listen }) },
+    setup: { config: () => live.config, server: () => ({ ...config.server, listen }) },
     ready: () => (stopping ? { ready: false, reasons: ["Weir is stopping"] } : { ready: true, reasons: [] }),
     log,
     clock,
@@ -139,9 +194,9 @@ async function start(config: Config, onStop: (closer: Closer) => void): Promise<
     config: config.server,
     limits: config.limits,
     proxy,
-    routes,
+    routes: () => live.routes,
     observer: metrics,
-    budgetStatusOf: (upstream) => configs.get(upstream)?.budgetStatus ?? 503,
+    budgetStatusOf: (upstream) => live.upstreams.get(upstream)?.config.budgetStatus ?? 503,
     log,
     clock,
     monotonicMs: () => performance.now(),
@@ -153,5 +208,29 @@ async function start(config: Config, onStop: (closer: Closer) => void): Promise<
     stopping = true;
     return front.stop(config.shutdown.graceMs);
   });
-  return { address, adminAddress, reloadTls: () => front.reloadTls() };
+
+  const reloader = new Reloader(config, {
+    source,
+    apply(changed) {
+      const next = createLive(changed);
+      const { putInForce, ...effect } = upstreams.prepare(changed.upstreams);
+      // Nothing from here on can fail. The upstreams first: metrics take back what those that leave have reported.
+      putInForce();
+      live = next;
+      log.setLevel(changed.telemetry.logLevel);
+      return { upstreams: effect };
+    },
+    observer: metrics,
+    clock,
+    log,
+  });
+  reloader.watch();
+  onStop(() => reloader.stop());
+  return {
+    address,
+    adminAddress,
+    async reload() {
+      await Promise.all([reloader.reload(), front.reloadTls()]);
+    },
+  };
 }

@@ -1,6 +1,7 @@
 import { packageVersion } from "../base/package-version.ts";
 import { ConfigError } from "../config/config-error.ts";
-import { type LoadedConfig, loadConfigFrom } from "../config/load.ts";
+import { ConfigSource } from "../config/config-source.ts";
+import type { LoadedConfig } from "../config/load.ts";
 import type { Config, ListenAddress } from "../config/types.ts";
 import { formatProblems } from "./check.ts";
 import { EXIT } from "./exit-code.ts";
@@ -14,8 +15,12 @@ export interface Running {
   readonly adminAddress: ListenAddress;
   /** Graceful. */
   stop(): Promise<void>;
-  reloadTls(): Promise<void>;
+  /** Reads configuration and TLS files again; never rejects. */
+  reload(): Promise<void>;
 }
+
+/** Starts what `source` has just given, and lets it follow the changes there. */
+export type StartWeir = (config: Config, source: ConfigSource) => Promise<Running>;
 
 /** The process, as far as a server that runs until it is told to end needs it. */
 export interface ServeTerminal extends Terminal {
@@ -32,19 +37,29 @@ export interface ServeOptions {
 const ENDED_BY = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /** `weir serve`: resolves with the exit code when the first SIGTERM or SIGINT has been seen through; a second one ends at once. */
-export async function serve(
-  options: ServeOptions,
-  terminal: ServeTerminal,
-  start: (config: Config) => Promise<Running>,
-): Promise<number> {
-  const loaded = await load(options, terminal);
+export async function serve(options: ServeOptions, terminal: ServeTerminal, start: StartWeir): Promise<number> {
+  const source = new ConfigSource({ file: options.config, env: terminal.env, cwd: terminal.cwd() });
+  const loaded = await load(source, terminal);
   if (loaded === undefined) {
     return EXIT.failed;
   }
   const ending = endSignal(terminal);
+  let app: Running | undefined;
+  // From the beginning, since it would end the process otherwise. What changes during the start is seen without it.
+  const reload = (): void => void app?.reload();
+  terminal.on("SIGHUP", reload);
   try {
-    return await run(loaded, terminal, start, ending.first);
+    return await run(
+      loaded,
+      terminal,
+      async (config) => {
+        app = await start(config, source);
+        return app;
+      },
+      ending.first,
+    );
   } finally {
+    terminal.off("SIGHUP", reload);
     ending.forget();
   }
 }
@@ -62,18 +77,16 @@ async function run(
     terminal.stderr.write(`weir: cannot start: ${describeStartFailure(error, config)}\n`);
     return EXIT.failed;
   }
-  const stopReloading = reloadOnHangup(app, config, terminal);
   const { address, adminAddress } = app;
   terminal.stderr.write(startMessage({ version: packageVersion(), config, file, address, adminAddress }));
   await ended;
   await app.stop();
-  stopReloading();
   return EXIT.ok;
 }
 
-async function load(options: ServeOptions, terminal: Terminal): Promise<LoadedConfig | undefined> {
+async function load(source: ConfigSource, terminal: Terminal): Promise<LoadedConfig | undefined> {
   try {
-    return await loadConfigFrom({ file: options.config, env: terminal.env, cwd: terminal.cwd() });
+    return await source.load();
   } catch (error) {
     if (!(error instanceof ConfigError)) {
       throw error;
@@ -113,23 +126,4 @@ function endSignal(terminal: ServeTerminal): EndSignal {
       }
     },
   };
-}
-
-/** SIGHUP reads the listener's certificate and key again; a bad pair leaves the one in use. */
-function reloadOnHangup(app: Running, config: Config, terminal: ServeTerminal): () => void {
-  const listener = (): void => {
-    if (config.server.tls === undefined) {
-      terminal.stderr.write("weir: SIGHUP: nothing to read again, since server.tls is not set\n");
-      return;
-    }
-    app.reloadTls().then(
-      () => terminal.stderr.write("weir: SIGHUP: certificate and key were read again\n"),
-      (error: unknown) =>
-        terminal.stderr.write(
-          `weir: SIGHUP: certificate and key stay as they were: ${describeStartFailure(error, config)}\n`,
-        ),
-    );
-  };
-  terminal.on("SIGHUP", listener);
-  return () => terminal.off("SIGHUP", listener);
 }

@@ -11,6 +11,8 @@ export interface InterpolationSources {
   readonly env: NodeJS.ProcessEnv;
   /** Relative paths start here. */
   readonly cwd: string;
+  /** Told the absolute path of every file just before it is read. */
+  opening(path: string): void;
 }
 
 /**
@@ -60,6 +62,7 @@ function readReferenced(path: string, sources: InterpolationSources, fail: (mess
   }
   try {
     const absolute = resolve(sources.cwd, path);
+    sources.opening(absolute);
     const { size } = statSync(absolute);
     if (size > MAX_FILE_BYTES) {
       fail(`the file ${path} has ${size} bytes, of ${MAX_FILE_BYTES} at most`);

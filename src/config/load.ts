@@ -19,6 +19,8 @@ export interface LoadOptions {
   readonly file?: string | undefined;
   readonly env: NodeJS.ProcessEnv;
   readonly cwd: string;
+  /** Told the absolute path of every file just before it is read, also of one that is then not there. */
+  readonly opening?: ((path: string) => void) | undefined;
 }
 
 export interface LoadedConfig {
@@ -40,10 +42,12 @@ export async function loadConfig(o: LoadOptions): Promise<Config> {
 /** As {@link loadConfig}, with where it came from. */
 export async function loadConfigFrom(o: LoadOptions): Promise<LoadedConfig> {
   const asked = o.file ?? (o.env.WEIR_CONFIG || undefined);
-  const text = await readConfigFile(resolve(o.cwd, asked ?? DEFAULT_FILE), asked);
+  const path = resolve(o.cwd, asked ?? DEFAULT_FILE);
+  o.opening?.(path);
+  const text = await readConfigFile(path, asked);
   const file = asked ?? (text === undefined ? undefined : DEFAULT_FILE);
   const input = text === undefined ? undefined : parseYaml(text, file ?? DEFAULT_FILE);
-  const result = parseConfig(input, o.env, o.cwd);
+  const result = parseConfig(input, o.env, o.cwd, o.opening);
   if (!result.ok) {
     throw new ConfigError(result.problems);
   }

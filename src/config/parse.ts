@@ -25,8 +25,14 @@ type Report = (path: Path, message: string) => void;
  * is wrong. Pure but for `${file:…}`, which is read here.
  *
  * @param cwd where relative paths start
+ * @param opening told the absolute path of every file just before it is read
  */
-export function parseConfig(input: unknown, env: NodeJS.ProcessEnv, cwd: string = process.cwd()): ParseResult {
+export function parseConfig(
+  input: unknown,
+  env: NodeJS.ProcessEnv,
+  cwd: string = process.cwd(),
+  opening: (path: string) => void = () => {},
+): ParseResult {
   const root = input ?? {};
   if (!isMapping(root)) {
     return { ok: false, problems: [{ path: "the file", message: "expected sections such as server: and upstreams:" }] };
@@ -41,7 +47,7 @@ export function parseConfig(input: unknown, env: NodeJS.ProcessEnv, cwd: string 
 
   const unresolved = new Set<string>();
   const tree = mapTexts(written, (text, path) =>
-    interpolate(text, { env, cwd }, (message) => {
+    interpolate(text, { env, cwd, opening }, (message) => {
       unresolved.add(formatPath(path));
       add({ path: formatPath(path), message });
     }),

@@ -11,8 +11,8 @@ export const serverSchema = mapping({
     .optional()
     .describe("Where clients reach it when that is not listen: in front of a balancer, or listening on every address."),
   tls: mapping({
-    cert: filePath.describe("PEM file with the certificate chain; read again on SIGHUP."),
-    key: filePath.describe("PEM file with the private key; read again on SIGHUP."),
+    cert: filePath.describe("PEM file with the certificate chain; read again when it changes."),
+    key: filePath.describe("PEM file with the private key; read again when it changes."),
     clientCa: later("sign-in by client certificate"),
   })
     .optional()

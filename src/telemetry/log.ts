@@ -1,4 +1,4 @@
-import { type DestinationStream, destination as openDestination, pino, stdTimeFunctions } from "pino";
+import { type DestinationStream, type Logger, destination as openDestination, pino, stdTimeFunctions } from "pino";
 import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import type { TelemetryConfig } from "../config/types.ts";
@@ -9,6 +9,11 @@ export interface LogOptions {
   readonly destination?: DestinationStream;
 }
 
+/** A log whose level can change while it is in use. */
+export interface LevelledLog extends Log {
+  setLevel(level: TelemetryConfig["logLevel"]): void;
+}
+
 /** Causes of causes further down have never explained anything yet, and an endless chain must end. */
 const MAX_CAUSES = 4;
 
@@ -16,22 +21,30 @@ const MAX_CAUSES = 4;
  * JSON lines: `time` (ISO), `level`, the fields, `msg`. Secrets come out as stars. Errors come out as their type, code and
  * message with their causes; the stack only at level `debug`.
  */
-export function createLog({ level, destination }: LogOptions): Log {
-  const withStack = level === "debug";
-  return pino(
+export function createLog({ level, destination }: LogOptions): LevelledLog {
+  const logger: Logger = pino(
     {
       level,
       base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: {
         level: (label) => ({ level: label }),
-        log: (fields) => printableFields(fields, withStack),
+        log: (fields) => printableFields(fields, logger.isLevelEnabled("debug")),
       },
       // Pino has ideas of its own about a field of this name; by then the formatter has described the error.
       serializers: { err: (described: unknown) => described },
     },
     destination ?? openDestination({ dest: 1, sync: false }),
   );
+  return {
+    debug: (fields, message) => logger.debug(fields, message),
+    info: (fields, message) => logger.info(fields, message),
+    warn: (fields, message) => logger.warn(fields, message),
+    error: (fields, message) => logger.error(fields, message),
+    setLevel(next) {
+      logger.level = next;
+    },
+  };
 }
 
 function printableFields(fields: Readonly<Record<string, unknown>>, withStack: boolean): Record<string, unknown> {

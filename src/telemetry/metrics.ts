@@ -1,8 +1,9 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { ReloadObserver } from "../config/reloader.ts";
 import type { AnsweredRequest, HttpObserver } from "../http/observer.ts";
 import type { FillObserver } from "../proxy/fills.ts";
 import type { ProxyObserver } from "../proxy/proxy.ts";
-import type { UpstreamExchange, UpstreamKind, UpstreamObserver } from "../upstream/upstream.ts";
+import type { BreakerChange, UpstreamExchange, UpstreamKind, UpstreamObserver } from "../upstream/upstream.ts";
 
 export interface MetricsOptions {
   readonly version: string;
@@ -11,7 +12,7 @@ export interface MetricsOptions {
 }
 
 /** Everything that is counted, with the observers by which the parts report it. */
-export interface Metrics extends HttpObserver, UpstreamObserver, FillObserver, ProxyObserver {
+export interface Metrics extends HttpObserver, UpstreamObserver, FillObserver, ProxyObserver, ReloadObserver {
   /** The Prometheus text exposition. */
   expose(): Promise<{ readonly contentType: string; readonly body: string }>;
 }
@@ -30,6 +31,7 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
   collectDefaultMetrics({ register: registry, prefix: "weir_" });
   const series = createSeries(registry);
   series.buildInfo.set({ version, node: process.version }, 1);
+  series.reloadSuccess.set(1);
 
   const upstreamLabel = (upstream: string | undefined): string => {
     if (upstream === undefined) {
@@ -64,11 +66,27 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
     received(upstream: string, kind: UpstreamKind, bytes: number): void {
       series.upstreamBytes.inc({ upstream: upstreamLabel(upstream), kind }, bytes);
     },
+    breaker({ upstream, origin, role, open }: BreakerChange): void {
+      if (!isConfigured(upstream)) {
+        // Clients name these: a misspelt host that nobody asks for again would look like an outage for ever.
+        return;
+      }
+      const labels = { upstream, origin: role === "blob" ? "blob" : origin };
+      if (open) {
+        series.breakersOpen.inc(labels);
+      } else if (role === "realm") {
+        // A registry may name realm after realm: only those that are open have a series.
+        series.breakersOpen.remove(labels);
+      } else {
+        series.breakersOpen.dec(labels);
+      }
+    },
     fillStarted: () => series.fills.inc(),
     fillEnded: () => series.fills.dec(),
     readers: (count) => series.fillReaders.set(count),
     resumed: (upstream) => series.resumes.inc({ upstream: upstreamLabel(upstream) }),
     mismatch: (upstream) => series.mismatches.inc({ upstream: upstreamLabel(upstream) }),
+    configReloaded: (inForce) => series.reloadSuccess.set(inForce ? 1 : 0),
     staleServed: (upstream, reason) => series.stale.inc({ upstream: upstreamLabel(upstream), reason }),
     async expose() {
       return { contentType: registry.contentType, body: await registry.metrics() };
@@ -95,6 +113,11 @@ function createSeries(registry: Registry) {
       name: "weir_build_info",
       help: "Always 1; the labels say which version of Weir and of Node is running.",
       labelNames: ["version", "node"],
+      registers,
+    }),
+    reloadSuccess: new Gauge({
+      name: "weir_config_reload_success",
+      help: "1 while the configuration as it stands is in force, 0 since the last reload was refused; the log says why.",
       registers,
     }),
     httpRequests: new Counter({
@@ -152,6 +175,12 @@ function createSeries(registry: Registry) {
       name: "weir_upstream_token_requests_total",
       help: "Requests to token servers: ok, refused (401 or 403) or failed.",
       labelNames: ["upstream", "result"],
+      registers,
+    }),
+    breakersOpen: new Gauge({
+      name: "weir_upstream_breaker_open",
+      help: "Origins of an upstream that are not asked because requests to them keep failing: 1 for the registry or a token realm, and under blob the number of hosts that blobs come from.",
+      labelNames: ["upstream", "origin"],
       registers,
     }),
     resumes: new Counter({

@@ -1,4 +1,6 @@
 import { EventEmitter } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { type Running, type ServeTerminal, serve } from "../../../src/commands/serve.ts";
 import { tempFolder } from "../../support/processes.ts";
@@ -33,7 +35,7 @@ interface FakeWeir extends Running {
   release(): void;
 }
 
-function fakeWeir(reload: () => Promise<void> = async () => {}): FakeWeir {
+function fakeWeir(): FakeWeir {
   const events: string[] = [];
   const stopped = Promise.withResolvers<void>();
   return {
@@ -45,9 +47,8 @@ function fakeWeir(reload: () => Promise<void> = async () => {}): FakeWeir {
       events.push("stop");
       await stopped.promise;
     },
-    async reloadTls() {
+    async reload() {
       events.push("reload");
-      await reload();
     },
   };
 }
@@ -55,8 +56,6 @@ function fakeWeir(reload: () => Promise<void> = async () => {}): FakeWeir {
 async function terminal(stack: AsyncDisposableStack, env: NodeJS.ProcessEnv = {}): Promise<FakeTerminal> {
   return new FakeTerminal(await tempFolder(stack), env);
 }
-
-const TLS = { WEIR_SERVER_TLS_CERT: "c.pem", WEIR_SERVER_TLS_KEY: "k.pem" };
 
 /** Lets everything that is ready go on. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -107,42 +106,41 @@ describe("signals", () => {
     expect(weir.events).toEqual(["stop"]);
   });
 
-  test("SIGHUP reads the certificate again, and a bad one changes nothing", async () => {
-    await using stack = new AsyncDisposableStack();
-    const fake = await terminal(stack, TLS);
-    let outcome = async (): Promise<void> => {};
-    const weir = fakeWeir(() => outcome());
-    const code = serve({}, fake, async () => weir);
-    await until(() => fake.errors.length > 0);
-    fake.emit("SIGHUP");
-    await settled();
-    outcome = async () => {
-      throw new Error("the key does not belong to the certificate");
-    };
-    fake.emit("SIGHUP");
-    await settled();
-    expect(weir.events).toEqual(["reload", "reload"]);
-    expect(fake.errors.slice(1)).toEqual([
-      "weir: SIGHUP: certificate and key were read again\n",
-      "weir: SIGHUP: certificate and key stay as they were: the key does not belong to the certificate\n",
-    ]);
-    fake.emit("SIGTERM");
-    weir.release();
-    expect(await code).toBe(0);
-  });
-
-  test("SIGHUP without TLS does no harm", async () => {
+  test("O3 SIGHUP reloads, and during the start it does no harm", async () => {
     await using stack = new AsyncDisposableStack();
     const fake = await terminal(stack);
     const weir = fakeWeir();
     weir.release();
-    const code = serve({}, fake, async () => weir);
+    const started = Promise.withResolvers<Running>();
+    const code = serve({}, fake, () => started.promise);
+    await until(() => fake.listenerCount("SIGHUP") > 0);
+    fake.emit("SIGHUP");
+    started.resolve(weir);
     await until(() => fake.errors.length > 0);
     fake.emit("SIGHUP");
-    expect(fake.errors.at(-1)).toContain("nothing to read again");
+    fake.emit("SIGHUP");
+    fake.emit("SIGTERM");
+    expect(await code).toBe(0);
+    expect(weir.events).toEqual(["reload", "reload", "stop"]);
+    expect(fake.eventNames()).toEqual([]);
+  });
+
+  test("O3 what is started gets what reads the same configuration again", async () => {
+    await using stack = new AsyncDisposableStack();
+    const fake = await terminal(stack, { WEIR_CONFIG: "w.yaml" });
+    await writeFile(join(fake.cwd(), "w.yaml"), "shutdown: { grace: 1s }");
+    const graces: number[] = [];
+    const weir = fakeWeir();
+    weir.release();
+    const code = serve({}, fake, async (config, source) => {
+      await writeFile(join(fake.cwd(), "w.yaml"), "shutdown: { grace: 2s }");
+      graces.push(config.shutdown.graceMs, (await source.load()).config.shutdown.graceMs);
+      return weir;
+    });
+    await until(() => fake.errors.length > 0);
     fake.emit("SIGTERM");
     await code;
-    expect(weir.events).toEqual(["stop"]);
+    expect(graces).toEqual([1000, 2000]);
   });
 });
 

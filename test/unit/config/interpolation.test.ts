@@ -8,7 +8,8 @@ import { tempFolder } from "../../support/processes.ts";
 
 function replaced(text: string, env: NodeJS.ProcessEnv = {}, cwd = "/"): { text: string; problems: string[] } {
   const problems: string[] = [];
-  return { text: interpolate(text, { env, cwd }, (message) => problems.push(message)), problems };
+  const sources = { env, cwd, opening: () => {} };
+  return { text: interpolate(text, sources, (message) => problems.push(message)), problems };
 }
 
 describe("variables", () => {

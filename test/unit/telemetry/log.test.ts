@@ -33,6 +33,20 @@ test.each([
   expect(lines).toHaveLength(count);
 });
 
+test("O3 the level can change, and with it whether errors show their stack", () => {
+  const { lines, log } = capture("error");
+  log.info({}, "unseen");
+  log.setLevel("debug");
+  log.debug({ err: new Error("x") }, "seen");
+  log.setLevel("warn");
+  log.info({}, "unseen");
+  log.warn({ err: new Error("x") }, "seen");
+  expect(lines).toEqual([
+    expect.objectContaining({ level: "debug", err: expect.objectContaining({ stack: expect.any(String) }) }),
+    expect.objectContaining({ level: "warn", err: { type: "Error", message: "x" } }),
+  ]);
+});
+
 test("A4 a Secret comes out as stars, at whatever depth", () => {
   const { lines, log } = capture("debug");
   const secret = new Secret("geheim");

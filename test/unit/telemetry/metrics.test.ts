@@ -50,6 +50,7 @@ test("every name starts with weir_, the process defaults included, and says what
       "weir_upstream_received_bytes_total",
       "weir_upstream_errors_total",
       "weir_upstream_token_requests_total",
+      "weir_upstream_breaker_open",
       "weir_upstream_resumes_total",
       "weir_upstream_digest_mismatches_total",
       "weir_stale_served_total",
@@ -140,6 +141,39 @@ describe("exchanges with upstreams", () => {
   });
 });
 
+describe("breakers", () => {
+  const registry = { upstream: "docker.io", origin: "https://registry-1.docker.io", role: "registry" } as const;
+  const realm = { ...registry, origin: "https://auth.docker.io", role: "realm" } as const;
+  const cdn = (n: number) => ({ ...registry, origin: `https://cdn-${n}.example`, role: "blob" }) as const;
+  const opened = { open: true, reason: "timeout" } as const;
+  const closed = { open: false, reason: undefined } as const;
+
+  test("that are open show: registry and realm by origin, blob hosts by number", async () => {
+    const metrics = create();
+    for (const origin of [registry, realm, cdn(1), cdn(2)]) metrics.breaker({ ...origin, ...opened });
+    expect(await samples(metrics, "weir_upstream_breaker_open")).toEqual([
+      'weir_upstream_breaker_open{upstream="docker.io",origin="https://registry-1.docker.io"} 1',
+      'weir_upstream_breaker_open{upstream="docker.io",origin="https://auth.docker.io"} 1',
+      'weir_upstream_breaker_open{upstream="docker.io",origin="blob"} 2',
+    ]);
+    for (const origin of [registry, realm, cdn(1)]) metrics.breaker({ ...origin, ...closed });
+    expect(await samples(metrics, "weir_upstream_breaker_open")).toEqual([
+      'weir_upstream_breaker_open{upstream="docker.io",origin="https://registry-1.docker.io"} 0',
+      'weir_upstream_breaker_open{upstream="docker.io",origin="blob"} 1',
+    ]);
+  });
+
+  test("of hosts that clients or registries make up become no lasting series", async () => {
+    const metrics = create();
+    metrics.breaker({ ...registry, ...opened, upstream: "made-up.example" });
+    for (let i = 0; i < 50; i += 1) {
+      metrics.breaker({ ...realm, ...opened, origin: `https://realm-${i}.example` });
+      metrics.breaker({ ...realm, ...closed, origin: `https://realm-${i}.example` });
+    }
+    expect(await samples(metrics, "weir_upstream_breaker_open")).toEqual([]);
+  });
+});
+
 test("fills and stale answers", async () => {
   const metrics = create();
   metrics.fillStarted();
@@ -159,6 +193,16 @@ test("fills and stale answers", async () => {
   ]) {
     expect(body.split("\n")).toContain(sample);
   }
+});
+
+test("O3 whether the last reload is in force", async () => {
+  const metrics = create();
+  const value = async () => (await samples(metrics, "weir_config_reload_success")).join();
+  expect(await value()).toBe("weir_config_reload_success 1");
+  metrics.configReloaded(false);
+  expect(await value()).toBe("weir_config_reload_success 0");
+  metrics.configReloaded(true);
+  expect(await value()).toBe("weir_config_reload_success 1");
 });
 
 test("two of them do not meet", async () => {

@@ -1,0 +1,78 @@
+import { type BigIntStats, realpathSync, statSync } from "node:fs";
+import { realpath, stat } from "node:fs/promises";
+import { type LoadedConfig, type LoadOptions, loadConfigFrom } from "./load.ts";
+
+/** Where the configuration comes from, to be read time and again: the file, the environment, and every file that they name. */
+export class ConfigSource {
+  readonly #options: Pick<LoadOptions, "env" | "cwd">;
+  #file: string | undefined;
+  /** Path to what it was when it was last read. */
+  #read: ReadonlyMap<string, string> = new Map();
+  /** What the look before found. */
+  #found = "";
+
+  constructor({ file, env, cwd }: Omit<LoadOptions, "opening">) {
+    this.#options = { env, cwd };
+    this.#file = file;
+  }
+
+  /**
+   * Reads everything anew. A file that was found once must be there from then on: without it the built-in default would
+   * silently take its place.
+   *
+   * @throws ConfigError with everything that is wrong
+   */
+  async load(): Promise<LoadedConfig> {
+    const read = new Map<string, string>();
+    this.#read = read;
+    // Before it is read: what is written meanwhile differs from this, and is seen.
+    const opening = (path: string): void => {
+      read.set(path, read.get(path) ?? stampNow(path));
+    };
+    const loaded = await loadConfigFrom({ ...this.#options, file: this.#file, opening });
+    this.#file = loaded.file;
+    for (const { tls } of loaded.config.upstreams) {
+      [tls.ca, tls.cert, tls.key].filter((path) => path !== undefined).forEach(opening);
+    }
+    return loaded;
+  }
+
+  /**
+   * Whether a file has changed since {@link load} began to read it, be it by a symbolic link that leads elsewhere. True only
+   * when two calls in a row found it the same, since a file may be half-written at the first.
+   */
+  async changed(): Promise<boolean> {
+    const before = this.#found;
+    const files = await Promise.all(
+      [...this.#read].map(async ([path, was]) => ({ path, was, is: await stampOf(path) })),
+    );
+    this.#found = JSON.stringify(files.map(({ path, is }) => [path, is]));
+    return this.#found === before && files.some(({ was, is }) => was !== is);
+  }
+}
+
+function stampNow(path: string): string {
+  try {
+    return stamp(realpathSync(path), statSync(path, { bigint: true }));
+  } catch (error) {
+    return reason(error);
+  }
+}
+
+/** As {@link stampNow}, for the look that is repeated for ever: a file system that hangs does not stop the process. */
+async function stampOf(path: string): Promise<string> {
+  try {
+    return stamp(await realpath(path), await stat(path, { bigint: true }));
+  } catch (error) {
+    return reason(error);
+  }
+}
+
+/** Differs whenever the content may. The time of the last change of its metadata cannot be set back, as `mtime` can. */
+function stamp(real: string, { dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
+  return [dev, ino, size, mtimeNs, ctimeNs, real].join(" ");
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : String(error);
+}

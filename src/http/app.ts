@@ -17,7 +17,8 @@ import { endWith, sendBytes } from "./send-bytes.ts";
 
 export interface AppOptions {
   readonly proxy: PullThrough;
-  readonly routes: RouteTable;
+  /** The names in force; asked for each request, so that a reload counts at once. */
+  routes(): RouteTable;
   readonly observer: HttpObserver;
   readonly log: Log;
   /** The status that a request with `ns` gets when the upstream's quota is spent. */
@@ -130,7 +131,7 @@ function routed({ proxy, routes }: AppOptions): Koa.Middleware<State> {
         status: 414,
       });
     }
-    record.call = routeRequest({ method, target, host }, routes);
+    record.call = routeRequest({ method, target, host }, routes());
     if (method !== "GET" && method !== "HEAD") {
       throw methodRefused();
     }
@@ -139,6 +140,7 @@ function routed({ proxy, routes }: AppOptions): Koa.Middleware<State> {
       call: record.call,
       head: method === "HEAD",
       headers: req.headers,
+      takesChunks: req.httpVersion !== "1.0",
       by: { caller: { account: undefined, client }, signal: gone, requestId: record.requestId },
     });
   };

@@ -73,16 +73,17 @@ function ofUpstream(err: UpstreamError, context: ErrorContext): OciError {
 }
 
 function absent(err: UpstreamError, call: RoutedCall | undefined): OciError {
+  if (isReferrers(call)) {
+    // NAME_UNKNOWN would keep oras from falling back to the tag.
+    const message = `${err.upstream} lists no referrers of ${subject(err, call)}; they may stand under the referrers tag`;
+    return new OciError("UNSUPPORTED", message, { status: 404, cause: err });
+  }
   const code = absentCode(err, call);
   const what = code === "NAME_UNKNOWN" ? (repositoryOf(call) ?? err.upstream) : subject(err, call);
   return new OciError(code, `${what} is unknown to ${err.upstream}`, { status: 404, cause: err });
 }
 
 function absentCode(err: UpstreamError, call: RoutedCall | undefined): OciErrorCode {
-  if (isReferrers(call)) {
-    // NAME_UNKNOWN would keep oras from falling back to the tag scheme.
-    return "UNSUPPORTED";
-  }
   if (err.absent === "repository") {
     return "NAME_UNKNOWN";
   }

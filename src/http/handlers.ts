@@ -1,7 +1,9 @@
 import type { IncomingHttpHeaders } from "node:http";
 import { OciError } from "../oci/errors.ts";
 import { formatNextLink } from "../oci/link.ts";
+import { OCI_INDEX } from "../oci/media-types.ts";
 import { formatContentRange, parseRange } from "../oci/range.ts";
+import { formatReferrers } from "../oci/referrers.ts";
 import type {
   BlobAnswer,
   CacheInfo,
@@ -19,6 +21,8 @@ export interface PullRequest {
   readonly call: RoutedCall;
   readonly head: boolean;
   readonly headers: IncomingHttpHeaders;
+  /** Whether a body can be sent in chunks (HTTP/1.1). */
+  readonly takesChunks: boolean;
   /** On whose behalf the proxy is asked, and until when. */
   readonly by: ProxyCall;
 }
@@ -40,10 +44,7 @@ export async function answerPull(proxy: PullThrough, request: PullRequest): Prom
     case "catalog":
       return await catalog(proxy, request, call);
     case "referrers":
-      // Not NAME_UNKNOWN, which oras takes for an error: at any other 404 clients look for the referrers' tag instead.
-      throw new OciError("UNSUPPORTED", "Weir does not offer the referrers API; ask for the referrers tag", {
-        status: 404,
-      });
+      return await referrers(proxy, request, call);
     case "write":
       throw methodRefused();
   }
@@ -104,6 +105,7 @@ async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob
     digest: call.digest,
     head: head || known,
     range: known ? undefined : range,
+    needsLength: !request.takesChunks,
   });
   const release = (): Promise<void> => found.release();
   const caching = immutable(found.visibility);
@@ -131,6 +133,25 @@ async function tags(proxy: PullThrough, request: PullRequest, call: CallOf<"tags
   const { repo, n, last, cursor } = call;
   const page = await proxy.tags({ ...request.by, repo, n, last, cursor });
   return listing(call, { name: askedName(call.linkPath), tags: page.tags }, page.next, page.cache);
+}
+
+/** In one page, whatever the upstream's were. */
+async function referrers(proxy: PullThrough, request: PullRequest, call: CallOf<"referrers">): Promise<Answer> {
+  const { repo, digest, artifactType } = call;
+  const found = await proxy.referrers({ ...request.by, repo, digest, artifactType });
+  const body = formatReferrers(found.referrers);
+  return {
+    status: 200,
+    headers: {
+      // Clients take any other type, or one with parameters, for a registry without this API.
+      "Content-Type": OCI_INDEX,
+      "Content-Length": String(body.length),
+      "Cache-Control": "no-cache",
+      ...(artifactType === undefined ? {} : { "OCI-Filters-Applied": "artifactType" }),
+    },
+    cache: found.cache,
+    body,
+  };
 }
 
 async function catalog(proxy: PullThrough, request: PullRequest, call: CallOf<"catalog">): Promise<Answer> {

@@ -12,7 +12,8 @@ export interface FrontServerDeps {
   readonly config: Pick<ServerConfig, "listen" | "tls">;
   readonly limits: Pick<LimitsConfig, "requestHeaders">;
   readonly proxy: PullThrough;
-  readonly routes: RouteTable;
+  /** The names in force; asked for each request, so that a reload counts at once. */
+  routes(): RouteTable;
   readonly observer: HttpObserver;
   /** The status that a request with `ns` gets when the upstream's quota is spent. */
   budgetStatusOf(upstream: string): 429 | 503;

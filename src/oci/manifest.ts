@@ -1,5 +1,4 @@
-import type { Descriptor } from "./descriptor.ts";
-import { isDigest } from "./digest.ts";
+import { type Descriptor, isDescriptor } from "./descriptor.ts";
 import { OciError } from "./errors.ts";
 import { baseMediaType, OCI_INDEX, OCI_MANIFEST, SCHEMA1 } from "./media-types.ts";
 
@@ -118,14 +117,11 @@ function shapeOf(document: JsonObject): ParsedManifest["shape"] {
 
 /** An empty or one-element list, so that `flatMap` leaves the malformed ones out. */
 function readDescriptor(value: unknown): [] | [Descriptor] {
-  if (!isObject(value)) {
+  if (!isDescriptor(value)) {
     return [];
   }
   const { mediaType, digest, size } = value;
-  if (typeof mediaType !== "string" || typeof digest !== "string" || typeof size !== "number") {
-    return [];
-  }
-  return isDigest(digest) && Number.isSafeInteger(size) && size >= 0 ? [{ mediaType, digest, size }] : [];
+  return [{ mediaType, digest, size }];
 }
 
 function readChild(value: unknown): [] | [PlatformDescriptor] {

@@ -3,6 +3,7 @@ import type { CallOptions } from "../base/call.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { ByteRangeRequest } from "../oci/range.ts";
 import type { Reference, RepoRef } from "../oci/reference.ts";
+import type { Referrer } from "../oci/referrers.ts";
 
 /** Who asks, as far as access is concerned. */
 export interface Caller {
@@ -62,6 +63,8 @@ export interface BlobCall extends ProxyCall {
   readonly head: boolean;
   /** A single satisfiable-looking range; multi-range and malformed headers never get here. */
   readonly range: ByteRangeRequest | undefined;
+  /** The client could not tell the end of a body of untold length from a break (HTTP/1.0). */
+  readonly needsLength: boolean;
 }
 
 export interface BlobAnswer {
@@ -98,6 +101,21 @@ export interface TagsAnswer {
   readonly cache: CacheInfo;
 }
 
+export interface ReferrersCall extends ProxyCall {
+  readonly repo: RepoRef;
+  /** The manifest that is referred to. */
+  readonly digest: Digest;
+  /** Undefined lists them all. */
+  readonly artifactType: string | undefined;
+}
+
+export interface ReferrersAnswer {
+  /** Filtered, where the call has an artifact type. */
+  readonly referrers: readonly Referrer[];
+  readonly visibility: Visibility;
+  readonly cache: CacheInfo;
+}
+
 export interface CatalogCall extends ProxyCall {
   readonly n: number | undefined;
   readonly last: string | undefined;
@@ -116,5 +134,7 @@ export interface Proxy {
   manifest(call: ManifestCall): Promise<ManifestAnswer>;
   blob(call: BlobCall): Promise<BlobAnswer>;
   tags(call: TagsCall): Promise<TagsAnswer>;
+  /** Rejects with the fault `absent` also where the upstream has no such API. */
+  referrers(call: ReferrersCall): Promise<ReferrersAnswer>;
   catalog(call: CatalogCall): Promise<CatalogAnswer>;
 }

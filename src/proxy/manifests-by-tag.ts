@@ -14,6 +14,7 @@ import type { HeldManifest, HeldManifests } from "./held-manifests.ts";
 import type { ManifestsByDigest, Target } from "./manifests-by-digest.ts";
 import { recorded } from "./recorded.ts";
 import { type Memory, type RememberedAbsenceError, type RememberedHead, saysNo } from "./remembered.ts";
+import { isSignatureTag, signatureAbsentMs } from "./signature-lookups.ts";
 import type { Stale } from "./stale.ts";
 import type { Standings } from "./standings.ts";
 
@@ -65,10 +66,6 @@ type Answered =
   | { readonly manifest: HeldManifest; readonly cache: CacheInfo }
   | { readonly manifest: undefined; readonly description: Description; readonly cache: CacheInfo };
 
-/** Signatures and attestations are looked for under these names with every pull of an image that has none. */
-const SIGNATURE_TAG = /^sha256-[0-9a-f]{64}\.(?:sig|att|sbom)$/;
-const SIGNATURE_ABSENT_MS = 5 * 60 * 1000;
-
 /**
  * Rounds of looking at what is known and asking. One is the rule; a second follows when the question that was joined gave a
  * description and the manifest is wanted. The last joins no such question any more.
@@ -79,6 +76,8 @@ const MAX_ROUNDS = 3;
 export class ManifestsByTag {
   readonly #deps: ManifestsByTagDeps;
   readonly #asking = new SingleFlight<Answered>();
+  /** When each question that is under way was put; milliseconds since the epoch. */
+  readonly #askedAtMs = new Map<string, number>();
 
   constructor(deps: ManifestsByTagDeps) {
     this.#deps = deps;
@@ -94,7 +93,8 @@ export class ManifestsByTag {
         return settled;
       }
       const key = round < MAX_ROUNDS ? reference(target.repo, tag) : `${reference(target.repo, tag)} ${want}`;
-      const answered = await this.#wait(target, tag, known, this.#ask(key, target, tag, want, call), call);
+      const asking = this.#ask(key, target, tag, want, call);
+      const answered = await this.#wait(target, tag, known, { asking, key }, call);
       if (answered.manifest !== undefined || want === "description") {
         return found(answered);
       }
@@ -131,7 +131,7 @@ export class ManifestsByTag {
     target: Target,
     tag: string,
     known: Knowledge,
-    asking: Promise<Answered>,
+    { asking, key }: { readonly asking: Promise<Answered>; readonly key: string },
     call: CallOptions,
   ): Promise<Answered> {
     const { clock, freshnessOf } = this.#deps;
@@ -140,8 +140,10 @@ export class ManifestsByTag {
       if (held === undefined) {
         return await waitFor(asking, call.signal);
       }
-      const { softDeadlineMs } = freshnessOf(target.repo.upstream);
-      const answered = await waitAtMost(asking, softDeadlineMs, { clock, signal: call.signal });
+      // Counted from when the upstream was asked: who joins a question that is late already does not wait as long again.
+      const askedForMs = clock.now() - (this.#askedAtMs.get(key) ?? clock.now());
+      const leftMs = Math.max(0, freshnessOf(target.repo.upstream).softDeadlineMs - askedForMs);
+      const answered = await waitAtMost(asking, leftMs, { clock, signal: call.signal });
       if (answered !== LATE) {
         return answered;
       }
@@ -164,7 +166,14 @@ export class ManifestsByTag {
   /** Asks the upstream, once for everybody who wants to know meanwhile; goes on when they have left. */
   async #ask(key: string, target: Target, tag: string, want: Want, call: CallOptions): Promise<Answered> {
     const { value, shared } = await this.#deps.background.own((signal) =>
-      this.#asking.run(key, { signal }, (lasting) => this.#askNow(target, tag, want, { ...call, signal: lasting })),
+      this.#asking.run(key, { signal }, async (lasting) => {
+        this.#askedAtMs.set(key, this.#deps.clock.now());
+        try {
+          return await this.#askNow(target, tag, want, { ...call, signal: lasting });
+        } finally {
+          this.#askedAtMs.delete(key);
+        }
+      }),
     );
     const collapsed = shared && value.cache.outcome === "miss";
     return collapsed ? { ...value, cache: { ...value.cache, outcome: "collapsed" } } : value;
@@ -350,7 +359,7 @@ export class ManifestsByTag {
     const { memory, repositories, freshnessOf, ttlMs, clock, log } = this.#deps;
     const { repo } = target;
     const { negativeMs } = freshnessOf(repo.upstream);
-    const absentMs = SIGNATURE_TAG.test(tag) ? Math.max(negativeMs, SIGNATURE_ABSENT_MS) : negativeMs;
+    const absentMs = isSignatureTag(tag) ? signatureAbsentMs(negativeMs) : negativeMs;
     const decision = this.#decide(target, tag, known, error.fault);
     if (known.entry !== undefined && decision.do === "refuse" && decision.forget) {
       await recorded(log, reference(repo, tag), () => repositories.deleteTag(repo, tag, o));

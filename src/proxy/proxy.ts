@@ -20,6 +20,7 @@ import { ManifestsByDigest } from "./manifests-by-digest.ts";
 import { ManifestsByTag } from "./manifests-by-tag.ts";
 import { Proofs } from "./proofs.ts";
 import type { Provenance } from "./provenance.ts";
+import { Referrers } from "./referrers.ts";
 import { Memory, type Remembered } from "./remembered.ts";
 import { Stale } from "./stale.ts";
 import { Standings } from "./standings.ts";
@@ -42,7 +43,8 @@ export interface ProxyDeps {
   freshnessOf(upstream: string): FreshnessConfig;
   /** For how long the tag is fresh, by that section's rules; milliseconds. */
   ttlMs(repo: RepoRef, tag: string): number;
-  readonly access: AccessConfig;
+  /** Asked for each request, too. */
+  access(): AccessConfig;
   readonly download: Pick<DownloadConfig, "rangeWaitMs">;
   /** Answers remembered only to save asking again. */
   readonly state: StateStore<Remembered>;
@@ -72,6 +74,7 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
   const answers = new Manifests({ standings, byDigest, byTag });
   const blobs = new Blobs({ ...shared, listings, standings, proofs });
   const tags = new Tags({ ...shared, standings, blobs });
+  const referrers = new Referrers({ ...shared, standings });
   const catalog = new Catalog({ ...deps, standings });
   const upstreamOf = (name: string): Upstream => {
     const upstream = deps.upstreams.get(name);
@@ -84,6 +87,7 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
     manifest: async (call) => await answers.answer(upstreamOf(call.repo.upstream), call),
     blob: async (call) => await blobs.answer(upstreamOf(call.repo.upstream), call),
     tags: async (call) => await tags.answer(upstreamOf(call.repo.upstream), call),
+    referrers: async (call) => await referrers.answer(upstreamOf(call.repo.upstream), call),
     catalog: async (call) => await catalog.answer(call),
     stop: async () => await background.stop(),
   };

@@ -1,4 +1,4 @@
-import type { Digest } from "../oci/digest.ts";
+import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
 import { formatRepo, type RepoRef } from "../oci/reference.ts";
 import type { StateStore } from "../state/state-store.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
@@ -7,7 +7,9 @@ import { UpstreamError } from "../upstream/upstream.ts";
 export type Remembered =
   | RememberedNo
   | RememberedHead
+  | { readonly kind: "named"; readonly tags: readonly NamedTag[] }
   | { readonly kind: "private"; readonly atMs: number }
+  | { readonly kind: "no-referrers"; readonly checkedAtMs: number }
   | { readonly kind: "unanswered" };
 
 /** The upstream's "there is no such thing". */
@@ -31,6 +33,19 @@ export interface RememberedHead {
   readonly checkedAtMs: number;
 }
 
+/** A tag that a HEAD has found to mean a manifest which was not held, and when; milliseconds since the epoch. */
+export interface NamedTag {
+  readonly tag: string;
+  readonly etag: string | undefined;
+  readonly checkedAtMs: number;
+}
+
+/** Clients that ask what a tag is fetch it at once, by its digest; a Weir in front of us, when its own client does. */
+const NAMED_MS = 60_000;
+
+/** More tags of one manifest than anybody asks about before it is fetched. */
+const MAX_NAMED_TAGS = 32;
+
 /** An absence that the upstream stated a moment ago, given again without asking. */
 export class RememberedAbsenceError extends UpstreamError {}
 
@@ -39,7 +54,7 @@ export function saysNo(error: unknown): error is UpstreamError & { readonly faul
   return error instanceof UpstreamError && (error.fault === "absent" || error.fault === "denied");
 }
 
-export type Asked = "tag" | "manifest" | "blob" | "tags";
+export type Asked = "tag" | "manifest" | "blob" | "tags" | "referrers";
 
 /** What upstreams said in passing, in the bounded state store. */
 export class Memory {
@@ -76,6 +91,16 @@ export class Memory {
 
   async rememberHead(repo: RepoRef, tag: string, head: RememberedHead, ttlMs: number): Promise<void> {
     await this.#set(key("head", repo, tag), head, ttlMs);
+    const { digest, etag, checkedAtMs } = head;
+    const others = (await this.named(repo, digest)).filter((other) => other.tag !== tag);
+    const tags = [...others.slice(1 - MAX_NAMED_TAGS), { tag, etag, checkedAtMs }];
+    await this.#set(key("named", repo, digest), { kind: "named", tags }, Math.max(ttlMs, NAMED_MS));
+  }
+
+  /** The tags by which {@link rememberHead} was told of the manifest. */
+  async named(repo: RepoRef, digest: Digest): Promise<readonly NamedTag[]> {
+    const found = await this.#state.get(key("named", repo, digest));
+    return found?.kind === "named" ? found.tags : [];
   }
 
   /** When the repository was found not to be public; for those that storage has no record of. */
@@ -88,6 +113,29 @@ export class Memory {
     await this.#set(key("private", repo, ""), { kind: "private", atMs }, ttlMs);
   }
 
+  /** When the upstream last listed nothing that refers to the manifest; for those that storage has no record of. */
+  async noReferrersAt(repo: RepoRef, subject: Digest): Promise<number | undefined> {
+    return await this.#noReferrersAt(key("no-referrers-of", repo, subject));
+  }
+
+  async rememberNoReferrers(repo: RepoRef, subject: Digest, checkedAtMs: number, ttlMs: number): Promise<void> {
+    await this.#set(key("no-referrers-of", repo, subject), { kind: "no-referrers", checkedAtMs }, ttlMs);
+  }
+
+  /** When the upstream last turned out to offer no referrers API for digests of that algorithm. */
+  async noReferrersApiAt(repo: RepoRef, algorithm: DigestAlgorithm): Promise<number | undefined> {
+    return await this.#noReferrersAt(key("no-referrers-api", repo, algorithm));
+  }
+
+  async rememberNoReferrersApi(
+    repo: RepoRef,
+    algorithm: DigestAlgorithm,
+    checkedAtMs: number,
+    ttlMs: number,
+  ): Promise<void> {
+    await this.#set(key("no-referrers-api", repo, algorithm), { kind: "no-referrers", checkedAtMs }, ttlMs);
+  }
+
   /** Whether the question if the repository is public got no answer a moment ago. */
   async visibilityUnanswered(repo: RepoRef, reference: string): Promise<boolean> {
     return (await this.#state.get(key("unanswered", repo, reference))) !== undefined;
@@ -95,6 +143,11 @@ export class Memory {
 
   async rememberVisibilityUnanswered(repo: RepoRef, reference: string, ttlMs: number): Promise<void> {
     await this.#set(key("unanswered", repo, reference), { kind: "unanswered" }, ttlMs);
+  }
+
+  async #noReferrersAt(at: string): Promise<number | undefined> {
+    const found = await this.#state.get(at);
+    return found?.kind === "no-referrers" ? found.checkedAtMs : undefined;
   }
 
   async #set(at: string, value: Remembered, ttlMs: number): Promise<void> {

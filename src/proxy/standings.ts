@@ -24,7 +24,7 @@ export interface StandingsDeps {
   readonly repositories: Repositories;
   readonly memory: Memory;
   readonly background: Background;
-  readonly access: AccessConfig;
+  access(): AccessConfig;
   freshnessOf(upstream: string): FreshnessConfig;
   readonly clock: Clock;
   readonly log: Log;
@@ -47,7 +47,7 @@ export class Standings {
 
   /** True where the caller may have what is not public. */
   mayReadPrivate(caller: Caller): boolean {
-    return this.#deps.access.privateToAnonymous || caller.account !== undefined;
+    return this.#deps.access().privateToAnonymous || caller.account !== undefined;
   }
 
   /**
@@ -108,10 +108,15 @@ export class Standings {
       }
       throw error;
     }
+    await this.proved(repo, standing, o);
+    return answer;
+  }
+
+  /** The upstream has just let Weir read something of the repository. */
+  async proved(repo: RepoRef, standing: Standing, o: CallOptions): Promise<void> {
     if (standing.visibility === "private") {
       await this.#update(repo, { provedAtMs: this.#deps.clock.now() }, o);
     }
-    return answer;
   }
 
   /** Changes what is recorded only: names that clients make up leave nothing in storage. */

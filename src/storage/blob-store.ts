@@ -35,6 +35,8 @@ export interface BlobStat {
 export interface OpenBlob {
   /** Bytes. */
   readonly size: number;
+  /** Another one whenever the content may have been changed behind the store's back: what was found of it then holds no more. */
+  readonly version: string;
   /**
    * Bytes `start` to `end` (exclusive). Several reads may run at once. Throws a {@link StorageError} (`corrupt`) when the
    * content turns out shorter than `size`.

@@ -8,10 +8,10 @@ const MAX_BYTES = 64 << 20;
 /** What an entry costs beyond its key and bytes, about. */
 const ENTRY_OVERHEAD = 200;
 
-/**
- * `objects` with what was read or written lately kept in memory. Only for objects that nobody but this process writes.
- * Absence is not kept: clients can make up any number of names.
- */
+/** Keys known to be absent. Apart from the rest: clients can make up any number of names, and must not push out what is held. */
+const MAX_ABSENT = 20_000;
+
+/** `objects` with what was read lately kept in memory. Only for objects that nobody but this process writes. */
 export function createCachedObjects(objects: SmallObjects): SmallObjects {
   return new CachedObjects(objects);
 }
@@ -22,6 +22,7 @@ class CachedObjects implements SmallObjects {
     maxSize: MAX_BYTES,
     sizeCalculation: (bytes, key) => bytes.length + key.length + ENTRY_OVERHEAD,
   });
+  readonly #absent = new LRUCache<string, true>({ max: MAX_ABSENT });
   /** Grows with every write. What was read while it grew may be older than what was written, and is not kept. */
   #writes = 0;
 
@@ -31,10 +32,13 @@ class CachedObjects implements SmallObjects {
 
   async get(key: string, o: CallOptions): Promise<Uint8Array | undefined> {
     const held = this.#held.get(key);
-    if (held !== undefined) return held;
+    if (held !== undefined || this.#absent.has(key)) return held;
     const writes = this.#writes;
     const bytes = await this.#objects.get(key, o);
-    if (bytes !== undefined && writes === this.#writes) this.#held.set(key, bytes);
+    if (writes === this.#writes) {
+      if (bytes === undefined) this.#absent.set(key, true);
+      else this.#held.set(key, bytes);
+    }
     return bytes;
   }
 
@@ -64,5 +68,6 @@ class CachedObjects implements SmallObjects {
   #forget(key: string): void {
     this.#writes += 1;
     this.#held.delete(key);
+    this.#absent.delete(key);
   }
 }

@@ -13,6 +13,7 @@
  *       repositories/<upstream>/<repository>/
  *         _repository.json                           visibility, proof
  *         _tags/<tag>.json                           digest, when it was checked, since when it is gone
+ *         _referrers/<alg>/<2 hex>/<hex>.json        what refers to the manifest, when it was checked, since when it is gone
  *       manifests/<alg>/<2 hex>/<hex>.json           media type, size
  *       blobs/<alg>/<2 hex>/<hex>.json               where the bytes came from
  *       tmp/                                         files that are not published yet (filesystem only)
@@ -80,6 +81,10 @@ export function repoRecordKey(repo: RepoRef): string {
 
 export function tagRecordKey(repo: RepoRef, tag: string): string {
   return `weir/v1/repositories/${repositoryFolder(repo)}/_tags/${tag}.json`;
+}
+
+export function referrersRecordKey(repo: RepoRef, subject: Digest): string {
+  return `weir/v1/repositories/${repositoryFolder(repo)}/_referrers/${sharded(subject)}.json`;
 }
 
 export function manifestRecordKey(digest: Digest): string {

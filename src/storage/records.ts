@@ -3,9 +3,12 @@
  * are not what they should be is no record (undefined).
  */
 import { isDigest } from "../oci/digest.ts";
-import type { BlobRecord, ManifestRecord, RepoRecord, TagEntry } from "./repositories.ts";
+import { isReferrer } from "../oci/referrers.ts";
+import type { BlobRecord, ManifestRecord, ReferrersRecord, RepoRecord, TagEntry } from "./repositories.ts";
 
-export function formatRecord(record: TagEntry | ManifestRecord | BlobRecord | RepoRecord): Uint8Array {
+export function formatRecord(
+  record: TagEntry | ReferrersRecord | ManifestRecord | BlobRecord | RepoRecord,
+): Uint8Array {
   return Buffer.from(JSON.stringify(record));
 }
 
@@ -20,6 +23,13 @@ export function parseTagRecord(bytes: Uint8Array): TagEntry | undefined {
     ...(goneSinceMs === undefined ? {} : { goneSinceMs }),
     ...(etag === undefined ? {} : { etag }),
   };
+}
+
+export function parseReferrersRecord(bytes: Uint8Array): ReferrersRecord | undefined {
+  const { referrers, checkedAtMs, goneSinceMs } = parseObject(bytes);
+  if (!Array.isArray(referrers) || !referrers.every(isReferrer) || !isCount(checkedAtMs)) return undefined;
+  if (goneSinceMs !== undefined && !isCount(goneSinceMs)) return undefined;
+  return { referrers, checkedAtMs, ...(goneSinceMs === undefined ? {} : { goneSinceMs }) };
 }
 
 export function parseManifestRecord(bytes: Uint8Array): ManifestRecord | undefined {

@@ -11,6 +11,7 @@ import {
   manifestRecordKey,
   parseLinkFile,
   REPOSITORIES_PREFIX,
+  referrersRecordKey,
   repoRecordKey,
   revisionLinkKey,
   revisionsPrefix,
@@ -22,8 +23,22 @@ import {
   upstreamFolder,
   upstreamOfFolder,
 } from "./layout.ts";
-import { formatRecord, parseBlobRecord, parseManifestRecord, parseRepoRecord, parseTagRecord } from "./records.ts";
-import type { BlobRecord, ManifestRecord, RepoRecord, Repositories, TagEntry } from "./repositories.ts";
+import {
+  formatRecord,
+  parseBlobRecord,
+  parseManifestRecord,
+  parseReferrersRecord,
+  parseRepoRecord,
+  parseTagRecord,
+} from "./records.ts";
+import type {
+  BlobRecord,
+  ManifestRecord,
+  ReferrersRecord,
+  RepoRecord,
+  Repositories,
+  TagEntry,
+} from "./repositories.ts";
 import type { SmallObjects } from "./small-objects.ts";
 
 /** Tags whose links are read at the same time when a repository's tags are listed. */
@@ -124,6 +139,18 @@ class RepositoriesStore implements Repositories {
         }
       }
     }
+  }
+
+  getReferrers(repo: RepoRef, subject: Digest, o: CallOptions): Promise<ReferrersRecord | undefined> {
+    return this.#record(referrersRecordKey(repo, subject), parseReferrersRecord, o);
+  }
+
+  putReferrers(repo: RepoRef, subject: Digest, record: ReferrersRecord, o: CallOptions): Promise<void> {
+    return this.#keep(referrersRecordKey(repo, subject), formatRecord(record), o);
+  }
+
+  deleteReferrers(repo: RepoRef, subject: Digest, o: CallOptions): Promise<boolean> {
+    return this.#objects.delete(referrersRecordKey(repo, subject), o);
   }
 
   getManifestRecord(digest: Digest, o: CallOptions): Promise<ManifestRecord | undefined> {

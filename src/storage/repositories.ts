@@ -1,6 +1,7 @@
 import type { CallOptions } from "../base/call.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepoRef } from "../oci/reference.ts";
+import type { Referrer } from "../oci/referrers.ts";
 
 /**
  * What each repository has: links in the distribution layout, records under `weir/v1` (design, section 5). A link that is
@@ -25,6 +26,11 @@ export interface Repositories {
   /** Every repository that holds a manifest, in lexical order of `<upstream>/<repository>`. */
   all(o: CallOptions): AsyncIterable<RepoRef>;
 
+  /** What the upstream last listed as referring to a manifest of the repository, whether or not the manifest itself is held. */
+  getReferrers(repo: RepoRef, subject: Digest, o: CallOptions): Promise<ReferrersRecord | undefined>;
+  putReferrers(repo: RepoRef, subject: Digest, record: ReferrersRecord, o: CallOptions): Promise<void>;
+  deleteReferrers(repo: RepoRef, subject: Digest, o: CallOptions): Promise<boolean>;
+
   getManifestRecord(digest: Digest, o: CallOptions): Promise<ManifestRecord | undefined>;
   putManifestRecord(digest: Digest, record: ManifestRecord, o: CallOptions): Promise<void>;
   getBlobRecord(digest: Digest, o: CallOptions): Promise<BlobRecord | undefined>;
@@ -41,6 +47,15 @@ export interface TagEntry {
   readonly goneSinceMs?: number;
   /** The upstream's entity tag, for registries that give no digest on HEAD. */
   readonly etag?: string;
+}
+
+export interface ReferrersRecord {
+  /** All of them, whatever their artifact type. */
+  readonly referrers: readonly Referrer[];
+  /** When the upstream last said so; milliseconds since the epoch. */
+  readonly checkedAtMs: number;
+  /** Since when the upstream does not know the manifest any more; undefined while it does. */
+  readonly goneSinceMs?: number;
 }
 
 export interface ManifestRecord {

@@ -14,8 +14,8 @@ export interface ErrorContext {
   readonly clock: Clock;
   /** What the answer's status means to who asked. */
   readonly fault: UpstreamFault;
-  /** What was absent where the fault is `absent` and the answer does not say. */
-  readonly missing: "repository" | "manifest" | "blob";
+  /** What was absent where the fault is `absent` and the answer does not say; undefined = it is not known then. */
+  readonly missing: "repository" | "manifest" | "blob" | undefined;
   /** The label of the credential in use. */
   readonly credential: string | undefined;
 }

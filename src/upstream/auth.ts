@@ -98,8 +98,11 @@ export class Authenticator {
       const wanted = { ...known, scopes: this.#scopesFor(subject) };
       return await this.#bearer(this.#tokenRequest(wanted, subject), false, o);
     } catch (error) {
-      // The realm may have moved: the next request asks the registry again rather than a realm that is in trouble.
-      if (error instanceof UpstreamError && (error.trouble || error.fault === "refused") && this.#known === known) {
+      // The realm may have moved: the next request asks the registry again rather than a realm that is in trouble. What an
+      // open breaker says is no news.
+      const mayHaveMoved =
+        error instanceof UpstreamError && !error.breakerOpen && (error.trouble || error.fault === "refused");
+      if (mayHaveMoved && this.#known === known) {
         this.#known = undefined;
       }
       throw error;

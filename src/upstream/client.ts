@@ -1,5 +1,7 @@
+import { finished } from "node:stream";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
+import type { FairSemaphore } from "../base/fair-semaphore.ts";
 import type { Log } from "../base/log.ts";
 import { quote } from "../base/quote.ts";
 import type { CredentialConfig, LimitsConfig, UpstreamConfig } from "../config/types.ts";
@@ -8,14 +10,22 @@ import { type Digest, digestAlgorithm, digestOf, isDigest } from "../oci/digest.
 import { OciError } from "../oci/errors.ts";
 import { parseLink } from "../oci/link.ts";
 import { inferMediaType, type ParsedManifest, parseManifest } from "../oci/manifest.ts";
-import { baseMediaType, isSchema1, MANIFEST_ACCEPT } from "../oci/media-types.ts";
+import { baseMediaType, isSchema1, MANIFEST_ACCEPT, OCI_INDEX } from "../oci/media-types.ts";
 import { parseContentRange } from "../oci/range.ts";
 import { formatReference, type Reference } from "../oci/reference.ts";
+import { type Referrer, readReferrers } from "../oci/referrers.ts";
 import type { Adapter } from "./adapters/adapter.ts";
-import { answerError } from "./answer-error.ts";
+import { answerError, type ErrorContext } from "./answer-error.ts";
 import type { Access, Authenticator, Grant, Subject } from "./auth.ts";
 import { parseJson, readDocument } from "./document.ts";
 import { type Answer, type Exchange, isRedirect, shownUrl } from "./exchange.ts";
+import {
+  collectReferrers,
+  isWebPage,
+  type ReferrersPage,
+  type ReferrersPageRequest,
+  referrersMeaning,
+} from "./referrers-list.ts";
 import { withRetries } from "./retry.ts";
 import type { Lane } from "./transport.ts";
 import {
@@ -36,9 +46,6 @@ import {
 /** A stale token, then a bare request for an honest challenge: whoever refuses after that means it. */
 const MAX_RENEWALS = 2;
 
-/** What a browser would show: a login page, a captive portal, an error page with status 200. */
-const PAGE_TYPES: ReadonlySet<string> = new Set(["text/html", "application/xhtml+xml"]);
-
 /** One request to the registry, before authorisation. */
 interface Call {
   readonly kind: UpstreamKind;
@@ -50,8 +57,8 @@ interface Call {
   readonly subject: Subject;
   readonly lane: Lane;
   readonly redirects: "follow" | "hand-out";
-  /** What a plain 404 means. */
-  readonly missing: "repository" | "manifest" | "blob";
+  /** What a plain 404 means; undefined where it does not tell. */
+  readonly missing: "repository" | "manifest" | "blob" | undefined;
   readonly retried: boolean;
   /** The body goes to the caller, who owns it; otherwise what is left of it is thrown away. */
   readonly handsOutBody?: true;
@@ -63,10 +70,17 @@ export interface ClientDeps {
   readonly credentialFor: (repository: string) => CredentialConfig | undefined;
   readonly exchange: Exchange;
   readonly auth: Authenticator;
+  /**
+   * Places for exchanges of the lane `bodies`, as many as connections: where the lane's own queue would serve whoever comes
+   * first, here the repositories take turns.
+   */
+  readonly bodies: FairSemaphore;
   readonly clock: Clock;
   random(): number;
   readonly log: Log;
   readonly limits: LimitsConfig;
+  /** As {@link Upstream.retire}. */
+  retire(): void;
   /** Ends every connection. */
   close(): Promise<void>;
 }
@@ -218,17 +232,39 @@ export class DistributionClient implements Upstream {
     });
   }
 
+  listReferrers(repository: string, digest: Digest, o: CallOptions): Promise<readonly Referrer[] | undefined> {
+    const call: Call = {
+      kind: "referrers",
+      method: "GET",
+      path: `referrers/${digest}`,
+      headers: { accept: OCI_INDEX },
+      subject: this.#subject(repository, "pull"),
+      lane: "documents",
+      redirects: "follow",
+      missing: undefined,
+      retried: true,
+    };
+    return collectReferrers(this.name, digest, this.#deps.limits.manifestSize, (page) =>
+      this.#referrersPage({ ...call, query: page.query }, page, o),
+    );
+  }
+
   async isPublic(repository: string, reference: Reference, o: CallOptions): Promise<boolean> {
     try {
       await this.#headManifest({ repository, access: "pull", credential: undefined }, reference, o);
       return true;
     } catch (error) {
-      const isNo = error instanceof UpstreamError && !error.trouble && error.fault !== "refused";
+      // A 404 says nothing: the reference may be absent from a public repository.
+      const isNo = error instanceof UpstreamError && (error.fault === "denied" || error.fault === "credential");
       if (isNo) {
         return false;
       }
       throw error;
     }
+  }
+
+  retire(): void {
+    this.#deps.retire();
   }
 
   close(): Promise<void> {
@@ -288,22 +324,58 @@ export class DistributionClient implements Upstream {
     };
   }
 
+  #referrersPage(
+    call: Call,
+    { first, maxBytes }: ReferrersPageRequest,
+    o: CallOptions,
+  ): Promise<ReferrersPage | undefined> {
+    return this.#call(call, o, async (answer, grant) => {
+      const meaning = referrersMeaning(answer);
+      if (meaning === "failure") {
+        await this.#expect(answer, call, grant, 200, o);
+      }
+      if (meaning === "list") {
+        const bound = { bytes: maxBytes, name: "what limits.manifestSize leaves for this page" };
+        const bytes = await readDocument(this.name, answer, bound, this.#deps.clock, o);
+        const referrers = readReferrers(parseJson(bytes));
+        if (referrers === undefined) {
+          throw this.#badAnswer(answer, "sends something else than an index");
+        }
+        return { referrers, bytes: bytes.length, next: nextPage(answer) };
+      }
+      if (!first) {
+        // Half a list might lack the very signature that is looked for.
+        throw this.#badAnswer(answer, "does not give the next page of its list of referrers");
+      }
+      if (meaning === "absent") {
+        const missing = answer.status === 400 ? "manifest" : undefined;
+        const error = await answerError(answer, this.#errorContext({ ...call, missing }, "absent"), o);
+        if (error.absent !== undefined) {
+          throw error;
+        }
+      }
+      return undefined;
+    });
+  }
+
   /**
    * Asks, with retries where the call may have them, and lets `read` make of the answer what it is worth.
    */
   async #call<T>(call: Call, o: CallOptions, read: (answer: Answer, grant: Grant) => Promise<T>): Promise<T> {
+    const { exchange, bodies } = this.#deps;
     const attempt = async (): Promise<T> => {
-      const { answer, grant } = await this.#authorised(call, o);
+      // Before waiting for a place or for a token, which would be for nothing.
+      exchange.checkRegistry();
+      if (call.lane !== "bodies") {
+        return (await this.#attempt(call, o, read)).result;
+      }
+      const leave = await bodies.acquire(call.subject.repository, o);
       try {
-        const result = await read(answer, grant);
-        answer.settle();
-        if (call.handsOutBody !== true) {
-          answer.discard();
-        }
+        const { result, answer } = await this.#attempt(call, o, read);
+        finished(answer.body, leave);
         return result;
       } catch (error) {
-        answer.settle(error instanceof UpstreamError ? error.fault : undefined);
-        answer.discard();
+        leave();
         throw error;
       }
     };
@@ -315,6 +387,27 @@ export class DistributionClient implements Upstream {
         const { fault, credential } = error;
         this.#deps.log.warn({ upstream: this.name, fault, credential, requestId: o.requestId }, error.message);
       }
+      throw error;
+    }
+  }
+
+  /** Asks once. The answer's body belongs to the caller where the call hands it out, and is thrown away otherwise. */
+  async #attempt<T>(
+    call: Call,
+    o: CallOptions,
+    read: (answer: Answer, grant: Grant) => Promise<T>,
+  ): Promise<{ result: T; answer: Answer }> {
+    const { answer, grant } = await this.#authorised(call, o);
+    try {
+      const result = await read(answer, grant);
+      answer.settle();
+      if (call.handsOutBody !== true) {
+        answer.discard();
+      }
+      return { result, answer };
+    } catch (error) {
+      answer.settle(error instanceof UpstreamError ? error.fault : undefined);
+      answer.discard();
       throw error;
     }
   }
@@ -372,15 +465,13 @@ export class DistributionClient implements Upstream {
   /** Rejects with what the answer means unless it has the status that makes sense here. */
   async #expect(answer: Answer, call: Call, grant: Grant, status: number, o: CallOptions): Promise<void> {
     if (answer.status !== status) {
-      const context = {
-        upstream: this.name,
-        clock: this.#deps.clock,
-        fault: this.#faultOf(answer, grant),
-        missing: call.missing,
-        credential: call.subject.credential?.label,
-      };
-      throw await answerError(answer, context, o);
+      throw await answerError(answer, this.#errorContext(call, this.#faultOf(answer, grant)), o);
     }
+  }
+
+  #errorContext(call: Call, fault: UpstreamFault): ErrorContext {
+    const credential = call.subject.credential?.label;
+    return { upstream: this.name, clock: this.#deps.clock, fault, missing: call.missing, credential };
   }
 
   #faultOf(answer: Answer, grant: Grant): UpstreamFault {
@@ -406,7 +497,7 @@ export class DistributionClient implements Upstream {
   }
 
   #refusePage(answer: Answer): void {
-    if (PAGE_TYPES.has(baseMediaType(answer.headers.get("content-type") ?? ""))) {
+    if (isWebPage(answer)) {
       throw this.#badAnswer(answer, "sends an HTML page");
     }
   }

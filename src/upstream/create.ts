@@ -1,9 +1,11 @@
 import type { Clock } from "../base/clock.ts";
+import { FairSemaphore } from "../base/fair-semaphore.ts";
 import type { Log } from "../base/log.ts";
 import type { LimitsConfig, UpstreamConfig } from "../config/types.ts";
 import { adapterOf } from "./adapters/index.ts";
 import { type AddressClass, classifyAddress } from "./address.ts";
 import { Authenticator } from "./auth.ts";
+import { Breakers } from "./breakers.ts";
 import { DistributionClient } from "./client.ts";
 import { createConnectRules } from "./connect-rule.ts";
 import { compileCredentials } from "./credentials/select.ts";
@@ -14,7 +16,7 @@ import type { Upstream, UpstreamObserver } from "./upstream.ts";
 
 export interface UpstreamDeps {
   readonly clock: Clock;
-  /** From 0 to 1, for the spread of retries. */
+  /** From 0 to 1, for the spread of retries and of a breaker's probes. */
   random(): number;
   readonly log: Log;
   readonly observer: UpstreamObserver;
@@ -45,7 +47,8 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     maxHeaderBytes: limits.responseHeaders,
     lookup: deps.lookup,
   });
-  const exchange = new Exchange({ upstream: config, transport, clock, observer });
+  const breakers = new Breakers({ upstream: config.name, registry: config.endpoint.origin, clock, random, observer });
+  const exchange = new Exchange({ upstream: config, transport, breakers, clock, observer });
   const tokens = new TokenService({ upstream: config.name, exchange, clock, random });
   return new DistributionClient({
     upstream: config,
@@ -53,10 +56,15 @@ export function createUpstream(config: UpstreamConfig, deps: UpstreamDeps): Upst
     credentialFor: compileCredentials(config.credentials),
     exchange,
     auth: new Authenticator({ upstream: config, adapter, tokens }),
+    bodies: new FairSemaphore(config.maxConnections),
     clock,
     random,
     log,
     limits,
-    close: () => transport.close(),
+    retire: () => breakers.retire(),
+    close: async () => {
+      await transport.close();
+      breakers.clear();
+    },
   });
 }

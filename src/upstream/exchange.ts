@@ -3,6 +3,7 @@ import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { quote } from "../base/quote.ts";
 import type { UpstreamConfig } from "../config/types.ts";
+import type { Breakers } from "./breakers.ts";
 import type { HeaderView } from "./header-view.ts";
 import type { Lane, Side, Transport, TransportResponse } from "./transport.ts";
 import { UpstreamError, type UpstreamFault, type UpstreamKind, type UpstreamObserver } from "./upstream.ts";
@@ -47,6 +48,7 @@ export interface Answer {
 export interface ExchangeDeps {
   readonly upstream: UpstreamConfig;
   readonly transport: Transport;
+  readonly breakers: Breakers;
   readonly clock: Clock;
   readonly observer: UpstreamObserver;
 }
@@ -70,9 +72,15 @@ export class Exchange {
     this.#deps = deps;
   }
 
+  /** Throws what {@link ask} would where the registry itself is known to be down: before anything is done for a request to it. */
+  checkRegistry(): void {
+    this.#deps.breakers.check(this.#deps.upstream.endpoint.origin);
+  }
+
   /**
    * Resolves with the last answer, whatever its status; the caller settles it and owns its body. Rejects with
-   * {@link UpstreamError} or the signal's reason; what came before is settled then.
+   * {@link UpstreamError}, at once where an origin is known to be down, or the signal's reason; what came before is settled
+   * then.
    */
   async ask(ask: Ask, o: CallOptions): Promise<Answer> {
     const registry = this.#deps.upstream.endpoint.origin;
@@ -104,8 +112,9 @@ export class Exchange {
     step: { url: URL; side: Side; authorization: string | undefined; hop: number },
     o: CallOptions,
   ): Promise<Answer> {
-    const { upstream, transport, clock, observer } = this.#deps;
+    const { upstream, transport, breakers, clock, observer } = this.#deps;
     const { url, side, authorization, hop } = step;
+    const watch = breakers.admit(url.origin, ask);
     const startedMs = clock.now();
     let settled = false;
     const report = (status: number | undefined, fault: UpstreamFault | undefined, durationMs: number): void => {
@@ -133,13 +142,18 @@ export class Exchange {
         lane: ask.lane,
         side,
         signal: o.signal,
-        received: (bytes) => observer.received(upstream.name, ask.kind, bytes),
+        received: (bytes) => {
+          observer.received(upstream.name, ask.kind, bytes);
+          watch.received();
+        },
       });
     } catch (error) {
+      watch.failed(error);
       report(undefined, error instanceof UpstreamError ? error.fault : undefined, clock.now() - startedMs);
       throw error;
     }
     const durationMs = clock.now() - startedMs;
+    watch.responded(response);
     return {
       status: response.status,
       headers: response.headers,

@@ -2,10 +2,12 @@ import type { Readable } from "node:stream";
 import type { CallOptions } from "../base/call.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference } from "../oci/reference.ts";
+import type { Referrer } from "../oci/referrers.ts";
 
 /**
  * One configured upstream registry as the proxy sees it: its repositories, asked with its own credentials and rules.
- * Every method rejects with {@link UpstreamError}; absence that the upstream states plainly is the fault `absent`.
+ * Every method rejects with {@link UpstreamError}; absence that the upstream states plainly is the fault `absent`. Where
+ * the registry is known to be down (see {@link UpstreamError.breakerOpen}) they reject at once and make no connection.
  */
 export interface Upstream {
   /** The name that stands in image references; lower case, with the port if it has one. */
@@ -29,12 +31,28 @@ export interface Upstream {
   /**
    * Opens the blob's body at `start`, following redirects from the registry anew each time. The caller consumes or
    * destroys `body`. Resolves when the response headers are there; never retries on its own: the fill decides.
+   * Beyond `maxConnections` bodies it waits, and the upstream's repositories take turns.
    */
   getBlob(repository: string, digest: Digest, o: BlobGetOptions): Promise<BlobBody>;
   /** One page; follows no `Link`. */
   listTags(repository: string, page: TagPageRequest, o: CallOptions): Promise<TagPage>;
-  /** An anonymous HEAD of the reference: may everybody read this repository? Rejects when the upstream could not say. */
+  /**
+   * Everything that refers to a manifest, unfiltered: all pages, together bounded by `limits.manifestSize`. Undefined where
+   * the upstream offers no referrers API, whatever it answers instead. Where it does not know the manifest and says so with
+   * an error, as Quay does, that is the fault `absent` of a manifest.
+   */
+  listReferrers(repository: string, digest: Digest, o: CallOptions): Promise<readonly Referrer[] | undefined>;
+  /**
+   * An anonymous HEAD of the reference: may everybody read this repository? Rejects when the upstream could not say, also
+   * where the reference is `absent`.
+   */
   isPublic(repository: string, reference: Reference, o: CallOptions): Promise<boolean>;
+  /**
+   * It is not in the configuration any more. What is under way on it goes on, and may ask again, but the state that it has
+   * reported to the observer (open breakers) is taken back and reported no more.
+   */
+  retire(): void;
+  /** Ends every connection, and with it what is under way. */
   close(): Promise<void>;
 }
 
@@ -123,6 +141,7 @@ export interface UpstreamErrorOptions {
   readonly absent?: "repository" | "manifest" | "blob";
   /** The label of the credential in use; never its value. */
   readonly credential?: string;
+  readonly breakerOpen?: boolean;
   readonly cause?: unknown;
 }
 
@@ -135,6 +154,11 @@ export class UpstreamError extends Error {
   readonly retryAfterMs: number | undefined;
   readonly absent: "repository" | "manifest" | "blob" | undefined;
   readonly credential: string | undefined;
+  /**
+   * Nothing was asked: the origin has failed too often in a row (design, section 3 "Breaker"). `fault` is that of its last
+   * failure, `retryAfterMs` the time until it may be asked again.
+   */
+  readonly breakerOpen: boolean;
 
   constructor(upstream: string, fault: UpstreamFault, message: string, options: UpstreamErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -144,6 +168,7 @@ export class UpstreamError extends Error {
     this.retryAfterMs = options.retryAfterMs;
     this.absent = options.absent;
     this.credential = options.credential;
+    this.breakerOpen = options.breakerOpen ?? false;
   }
 
   /** True where asking again later can help: the upstream is in trouble, rather than clear about a "no". */
@@ -158,6 +183,24 @@ export class UpstreamError extends Error {
 export interface UpstreamObserver {
   exchange(e: UpstreamExchange): void;
   received(upstream: string, kind: UpstreamKind, bytes: number): void;
+  /** An origin is not asked any more, or is again. */
+  breaker(change: BreakerChange): void;
+}
+
+/**
+ * What an origin is to an upstream: its endpoint, where its tokens come from, or where it redirects to, which is nearly
+ * always for blobs. One that is several of these is the first of them.
+ */
+export type OriginRole = "registry" | "realm" | "blob";
+
+export interface BreakerChange {
+  readonly upstream: string;
+  /** Scheme, host and port. For realms and blob hosts it is the upstream's word: not for a metric's label as it stands. */
+  readonly origin: string;
+  readonly role: OriginRole;
+  readonly open: boolean;
+  /** The failure that opened it; undefined when it closes. */
+  readonly reason: string | undefined;
 }
 
 export type UpstreamKind = "manifest" | "blob" | "tags" | "referrers" | "base" | "token";

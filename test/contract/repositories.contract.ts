@@ -187,6 +187,22 @@ export function repositoriesContract(o: { name: string; create(): Promise<SmallO
       expect(await all()).toEqual([]);
     });
 
+    test("M2 lists of referrers come back as they were put, by repository and subject, and go", async () => {
+      const referrer = { mediaType: "a/b", digest: TWO, size: 3, annotations: { c: "d" } };
+      const list = { referrers: [referrer], checkedAtMs: 1000, goneSinceMs: 2000 };
+      expect(await repositories.getReferrers(NGINX, ONE, call)).toBeUndefined();
+      await repositories.putReferrers(NGINX, ONE, list, call);
+      await repositories.putReferrers(NGINX, LONG, { referrers: [], checkedAtMs: 1 }, call);
+      expect(await repositories.getReferrers(NGINX, ONE, call)).toEqual(list);
+      expect(await repositories.getReferrers(NGINX, LONG, call)).toEqual({ referrers: [], checkedAtMs: 1 });
+      expect(await repositories.getReferrers(NGINX, TWO, call)).toBeUndefined();
+      expect(await repositories.getReferrers(OTHER, ONE, call)).toBeUndefined();
+      expect(await all()).toEqual([]);
+      expect(await repositories.deleteReferrers(NGINX, ONE, call)).toBe(true);
+      expect(await repositories.deleteReferrers(NGINX, ONE, call)).toBe(false);
+      expect(await repositories.getReferrers(NGINX, ONE, call)).toBeUndefined();
+    });
+
     test("a malformed record counts as absent, and the log says which", async () => {
       await repositories.putTag(NGINX, "1.27", { digest: ONE, checkedAtMs: 1000 }, call);
       const keys = [
@@ -194,12 +210,14 @@ export function repositoriesContract(o: { name: string; create(): Promise<SmallO
         layout.manifestRecordKey(ONE),
         layout.blobRecordKey(ONE),
         layout.repoRecordKey(NGINX),
+        layout.referrersRecordKey(NGINX, ONE),
       ];
       for (const key of keys) await write(key, '{"digest":');
       expect(await repositories.getTag(NGINX, "1.27", call)).toEqual({ digest: ONE, checkedAtMs: 0 });
       expect(await repositories.getManifestRecord(ONE, call)).toBeUndefined();
       expect(await repositories.getBlobRecord(ONE, call)).toBeUndefined();
       expect(await repositories.getRepoRecord(NGINX, call)).toBeUndefined();
+      expect(await repositories.getReferrers(NGINX, ONE, call)).toBeUndefined();
       expect(malformed).toEqual(keys);
     });
 

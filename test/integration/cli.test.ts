@@ -213,7 +213,7 @@ describe("serve", () => {
     expect(await servedName(url)).toBe("DNS:first.example");
     await put(await authority.issue(["second.example"]));
     running.kill("SIGHUP");
-    await until("the certificate to be read", () => running.output().includes("were read again"));
+    await until("the certificate to be read", () => running.output().includes("the TLS certificate was read again"));
     expect(await servedName(url)).toBe("DNS:second.example");
   });
 });

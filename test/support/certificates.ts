@@ -14,8 +14,8 @@ export interface Certificate {
 export interface Authority {
   /** PEM file of the authority's own certificate. */
   readonly caFile: string;
-  /** A server certificate for these DNS names and IP addresses. */
-  issue(names: readonly string[]): Promise<Certificate>;
+  /** A server certificate for these DNS names and IP addresses; `expired` yesterday, if so. */
+  issue(names: readonly string[], options?: { readonly expired?: boolean }): Promise<Certificate>;
 }
 
 const EC_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -32,7 +32,7 @@ export async function createAuthority(stack: AsyncDisposableStack): Promise<Auth
   let issued = 0;
   return {
     caFile,
-    async issue(names) {
+    async issue(names, { expired = false } = {}) {
       issued += 1;
       const certFile = join(folder, `${issued}.pem`);
       const keyFile = join(folder, `${issued}.key`);
@@ -43,7 +43,7 @@ export async function createAuthority(stack: AsyncDisposableStack): Promise<Auth
       await run(["openssl", "req", ...EC_KEY, "-subj", "/CN=weir test", "-keyout", keyFile, "-out", requestFile]);
       await run([
         ...["openssl", "x509", "-req", "-in", requestFile, "-CA", caFile, "-CAkey", caKey, "-CAcreateserial"],
-        ...["-days", "2", "-extfile", extensions, "-out", certFile],
+        ...["-days", expired ? "-1" : "2", "-extfile", extensions, "-out", certFile],
       ]);
       return { certFile, keyFile, cert: await readFile(certFile, "utf8"), key: await readFile(keyFile, "utf8") };
     },

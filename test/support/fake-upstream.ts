@@ -2,6 +2,7 @@ import { Readable } from "node:stream";
 import type { CallOptions } from "../../src/base/call.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import { formatReference, type Reference } from "../../src/oci/reference.ts";
+import type { Referrer } from "../../src/oci/referrers.ts";
 import {
   type BlobBody,
   type BlobGetOptions,
@@ -25,6 +26,8 @@ interface Repository {
   readonly tags: Map<string, Digest>;
   readonly manifests: Map<Digest, Manifest>;
   readonly blobs: Map<Digest, Uint8Array>;
+  /** By subject. */
+  readonly referrers: Map<Digest, Referrer[]>;
 }
 
 /** A registry in memory behind the interface that the proxy knows; every question is counted. */
@@ -50,8 +53,12 @@ export class FakeUpstream implements Upstream {
   sendsEtag = false;
   /** Upstreams whose word is worthless: they confirm every digest. */
   confirmsEverything = false;
+  /** Registries with a referrers API, and how they take a subject that they do not know. */
+  referrersApi: "none" | "empty-if-unknown" | "absent-if-unknown" = "empty-if-unknown";
   /** Registries that answer every HEAD of a blob with 403. */
   refusesBlobHead = false;
+  /** Whether {@link retire} was called. */
+  retired = false;
   readonly #repositories = new Map<string, Repository>();
 
   constructor(name: string) {
@@ -70,6 +77,17 @@ export class FakeUpstream implements Upstream {
     return digest;
   }
 
+  /** Puts a manifest there that refers to another. */
+  attach(repository: string, subject: Digest, artifactType: string, annotations: Record<string, string> = {}): Digest {
+    const document = { schemaVersion: 2, artifactType, subject: { digest: subject }, annotations };
+    const mediaType = "application/vnd.oci.image.manifest.v1+json";
+    const digest = this.push(repository, mediaType, document);
+    const there = this.repository(repository).referrers;
+    const size = Buffer.byteLength(JSON.stringify(document));
+    there.set(subject, [...(there.get(subject) ?? []), { mediaType, digest, size, artifactType, annotations }]);
+    return digest;
+  }
+
   pushBlob(repository: string, bytes: Uint8Array): Digest {
     const digest = digestOf(bytes);
     this.repository(repository).blobs.set(digest, bytes);
@@ -78,7 +96,7 @@ export class FakeUpstream implements Upstream {
 
   repository(name: string): Repository {
     const known = this.#repositories.get(name);
-    const repository = known ?? { tags: new Map(), manifests: new Map(), blobs: new Map() };
+    const repository = known ?? { tags: new Map(), manifests: new Map(), blobs: new Map(), referrers: new Map() };
     this.#repositories.set(name, repository);
     return repository;
   }
@@ -172,6 +190,21 @@ export class FakeUpstream implements Upstream {
     return { tags: some, next: more ? { n: String(page.n), last: some.at(-1) ?? "", token: "opaque" } : undefined };
   }
 
+  async listReferrers(repository: string, digest: Digest, o: CallOptions): Promise<readonly Referrer[] | undefined> {
+    await this.#ask("REFERRERS", repository, `@${digest}`, o);
+    if (this.referrersApi === "none") {
+      return undefined;
+    }
+    const there = this.#repositories.get(repository);
+    if (there === undefined) {
+      throw this.#absent("repository");
+    }
+    if (this.referrersApi === "absent-if-unknown" && !there.manifests.has(digest)) {
+      throw this.#absent("manifest");
+    }
+    return there.referrers.get(digest) ?? [];
+  }
+
   async isPublic(repository: string, reference: Reference, o: CallOptions): Promise<boolean> {
     await this.#ask("ANON", repository, written(reference), o);
     if (this.private.has(repository)) {
@@ -179,6 +212,10 @@ export class FakeUpstream implements Upstream {
     }
     this.#manifest(repository, reference);
     return true;
+  }
+
+  retire(): void {
+    this.retired = true;
   }
 
   async close(): Promise<void> {}

@@ -28,6 +28,8 @@ export interface HubEntry {
   readonly status: number;
   /** Bytes of body handed to the connection. */
   readonly bytes: number;
+  /** Whether whoever asked still waits for an answer, or for the rest of it. */
+  readonly open: boolean;
 }
 
 /** What goes wrong, with which of the requests that match. */
@@ -49,6 +51,8 @@ export type HubEffect =
   /** The byte at this position of the blob or manifest is another one. */
   | { readonly kind: "wrong-byte"; readonly at: number }
   | { readonly kind: "throttle"; readonly bytesPerSecond: number }
+  /** Answered when the promise resolves. */
+  | { readonly kind: "hold"; readonly until: Promise<void> }
   | {
       readonly kind: "status";
       readonly status: number;
@@ -124,7 +128,7 @@ export class HubDouble {
   readonly #sockets = new Set<Socket>();
   readonly #signingKey = randomUUID();
   readonly #urls = new Map<HubRole, string>();
-  readonly #closing = new AbortController();
+  #closing = new AbortController();
 
   constructor(options: HubOptions) {
     this.#options = options;
@@ -144,17 +148,20 @@ export class HubDouble {
     return this.#url("cdn");
   }
 
+  /** Repeatable after {@link close}: on the same ports. */
   async listen(): Promise<void> {
     await this.#serve("registry", "127.0.0.1", (x) => this.#registry(x));
     await this.#serve("token", "127.0.0.2", (x) => this.#token(x));
     await this.#serve("cdn", "127.0.0.3", (x) => this.#cdn(x));
   }
 
+  /** Breaks every connection; new ones are refused. Repeatable. */
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#closing = new AbortController();
     for (const socket of this.#sockets) socket.destroy();
     await Promise.all(
-      this.#servers.map(async (server) => {
+      this.#servers.splice(0).map(async (server) => {
         server.close();
         await once(server, "close");
       }),
@@ -177,6 +184,10 @@ export class HubDouble {
 
   removeTag(repository: string, tag: string): void {
     this.#repositories.get(repository)?.tags.delete(tag);
+  }
+
+  removeRepository(repository: string): void {
+    this.#repositories.delete(repository);
   }
 
   /** Every token given out so far is refused from now on. */
@@ -243,7 +254,8 @@ export class HubDouble {
       socket.once("close", () => this.#sockets.delete(socket));
     });
     this.#servers.push(server);
-    const port = await this.#network.listen(server, host, 0);
+    const before = this.#urls.get(role);
+    const port = await this.#network.listen(server, host, before === undefined ? 0 : Number(new URL(before).port));
     this.#urls.set(role, `${tls === undefined ? "http" : "https"}://${host}:${port}`);
   }
 
@@ -261,8 +273,12 @@ export class HubDouble {
       accept: request.headers.accept,
       status: 0,
       bytes: 0,
-    } satisfies HubEntry;
+      open: true,
+    };
     this.ledger.push(entry);
+    response.once("close", () => {
+      entry.open = false;
+    });
     return { request, response, url, entry, effects: this.#effects(entry) };
   }
 
@@ -280,6 +296,7 @@ export class HubDouble {
 
   async #answer(x: Exchange, handle: (x: Exchange) => Promise<void>): Promise<void> {
     for (const effect of x.effects) {
+      if (effect.kind === "hold") await effect.until;
       if (effect.kind === "status") return await this.#send(x, effect.status, effect.headers ?? {}, effect.body ?? "");
       if (effect.kind === "cut" && effect.afterBytes === 0) return void x.request.socket.resetAndDestroy();
       if (effect.kind === "stall" && effect.afterBytes === 0) return;

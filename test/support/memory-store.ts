@@ -81,6 +81,8 @@ function openBytes(bytes: Uint8Array): OpenBlob {
   }
   return {
     size: bytes.length,
+    // What is held is never changed in place.
+    version: "",
     read(start: number, end: number, o: CallOptions): ByteStream {
       if (
         !Number.isSafeInteger(start) ||

@@ -2,7 +2,14 @@ import { silentLog } from "../../src/base/log.ts";
 import type { FreshnessConfig } from "../../src/config/types.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { parseReference } from "../../src/oci/reference.ts";
-import type { BlobAnswer, BlobCall, ManifestAnswer, ManifestCall } from "../../src/proxy/answers.ts";
+import type {
+  BlobAnswer,
+  BlobCall,
+  ManifestAnswer,
+  ManifestCall,
+  ReferrersAnswer,
+  ReferrersCall,
+} from "../../src/proxy/answers.ts";
 import type { StaleReason } from "../../src/proxy/freshness.ts";
 import { Provenance } from "../../src/proxy/provenance.ts";
 import { createProxy, type RunningProxy } from "../../src/proxy/proxy.ts";
@@ -85,6 +92,20 @@ export class ProxyBench {
       digest: parseDigest(digest),
       head: false,
       range: undefined,
+      needsLength: false,
+      caller: { account: undefined, client: "test" },
+      signal: this.signal,
+      ...call,
+    });
+  }
+
+  /** What refers to `docker.io/library/nginx@sha256:...`, for an anonymous client. */
+  async referrers(reference: string, call: Partial<ReferrersCall> = {}): Promise<ReferrersAnswer> {
+    const [, upstream = "", repository = "", digest = ""] = /^([^/]+)\/([^@]+)@(.+)$/.exec(reference) ?? [];
+    return await this.proxy.referrers({
+      repo: { upstream, repository },
+      digest: parseDigest(digest),
+      artifactType: undefined,
       caller: { account: undefined, client: "test" },
       signal: this.signal,
       ...call,
@@ -103,8 +124,6 @@ export class ProxyBench {
 
   #create(): RunningProxy {
     const upstreams = new Map([this.hub, this.other].map((upstream) => [upstream.name, upstream]));
-    // Read at each use, so that a test can change its mind.
-    const setting = { of: () => ({ privateToAnonymous: this.privateToAnonymous }) };
     return createProxy({
       upstreams,
       blobs: this.blobs,
@@ -113,12 +132,7 @@ export class ProxyBench {
       provenance: this.provenance,
       freshnessOf: () => this.freshness,
       ttlMs: () => this.freshness.defaultMs,
-      access: {
-        mode: "anonymous",
-        get privateToAnonymous() {
-          return setting.of().privateToAnonymous;
-        },
-      },
+      access: () => ({ mode: "anonymous", privateToAnonymous: this.privateToAnonymous }),
       download: { rangeWaitMs: 30_000 },
       state: createMemoryState<Remembered>({ clock: this.clock, log: silentLog }),
       clock: this.clock,

@@ -1,3 +1,4 @@
+import type { BigIntStats } from "node:fs";
 import { type FileHandle, open, opendir, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { ByteStream } from "../../base/byte-stream.ts";
@@ -52,8 +53,9 @@ class FsBlobStore implements BlobStore {
       throw asStorageError(error, `opening blob ${digest}`);
     }
     try {
-      const size = heldSize(digest, await file.stat());
-      if (size !== undefined) return new FsOpenBlob(digest, size, file, this.#buffers);
+      const stats = await file.stat({ bigint: true });
+      const size = heldSize(digest, stats);
+      if (size !== undefined) return new FsOpenBlob(digest, size, versionOf(stats), file, this.#buffers);
     } catch (error) {
       await file.close();
       throw asStorageError(error, `opening blob ${digest}`);
@@ -188,6 +190,7 @@ class FsBlobStore implements BlobStore {
 
 class FsOpenBlob implements OpenBlob {
   readonly size: number;
+  readonly version: string;
   readonly #digest: Digest;
   readonly #file: FileHandle;
   readonly #buffers: ReadBuffers;
@@ -195,9 +198,10 @@ class FsOpenBlob implements OpenBlob {
   readonly #reads = new Set<Promise<void>>();
   #closing: Promise<void> | undefined;
 
-  constructor(digest: Digest, size: number, file: FileHandle, buffers: ReadBuffers) {
+  constructor(digest: Digest, size: number, version: string, file: FileHandle, buffers: ReadBuffers) {
     this.#digest = digest;
     this.size = size;
+    this.version = version;
     this.#file = file;
     this.#buffers = buffers;
   }
@@ -278,10 +282,16 @@ interface Filled {
 }
 
 /** An empty file is what a crash before the data were synced leaves behind: it is a blob only where nothing is the content. */
-function heldSize(digest: Digest, file: { isFile(): boolean; size: number }): number | undefined {
+function heldSize(digest: Digest, file: { isFile(): boolean; size: number | bigint }): number | undefined {
   if (!file.isFile()) throw new StorageError("corrupt", `blob ${digest} is not a file`);
-  if (file.size === 0 && digest !== digestOf(new Uint8Array(), digestAlgorithm(digest))) return undefined;
-  return file.size;
+  const size = Number(file.size);
+  if (size === 0 && digest !== digestOf(new Uint8Array(), digestAlgorithm(digest))) return undefined;
+  return size;
+}
+
+/** The time of the last change of the file or of what is known about it: unlike `mtime`, it cannot be set back. */
+function versionOf({ dev, ino, size, ctimeNs }: BigIntStats): string {
+  return [dev, ino, size, ctimeNs].join(" ");
 }
 
 async function* folderNames(path: string): AsyncIterable<string> {

@@ -328,12 +328,86 @@ describe("listings", () => {
   });
 });
 
-describe("refusals", () => {
-  test("M12 referrers: 404 without NAME_UNKNOWN, so that clients look for the tag", async () => {
-    const reply = await ask(`/v2/library/nginx/referrers/${BLOB_DIGEST}`);
+describe("referrers", () => {
+  const sbom = { mediaType: "a/b", digest: BLOB_DIGEST, size: 3, artifactType: "application/spdx+json" };
+  const path = `/v2/library/nginx/referrers/${MANIFEST_DIGEST}`;
+
+  test("M12 an index of exactly that type, with its length; HEAD the same", async () => {
+    front.proxy.onReferrers = () => ({ referrers: [sbom], visibility: "public", cache: { outcome: "hit", ttlS: 540 } });
+    const headers = { "x-request-id": "same" };
+    const get = await ask(path, { headers });
+    expect([get.status, JSON.parse(get.body.toString())]).toEqual([
+      200,
+      { schemaVersion: 2, mediaType: "application/vnd.oci.image.index.v1+json", manifests: [sbom] },
+    ]);
+    expect(headersOf(get)).toEqual({
+      "content-type": "application/vnd.oci.image.index.v1+json",
+      "content-length": String(get.body.length),
+      "cache-control": "no-cache",
+      "docker-distribution-api-version": "registry/2.0",
+      "cache-status": "weir; hit; ttl=540",
+      "x-request-id": "same",
+    });
+    const head = await ask(path, { method: "HEAD", headers });
+    expect([head.status, head.body.length]).toEqual([200, 0]);
+    expect(headersOf(head)).toEqual(headersOf(get));
+  });
+
+  test.each([
+    [path, undefined],
+    [`${path}?ns=registry-1.docker.io`, "registry-1.docker.io"],
+    [path.replace("/v2/", "/v2/docker.io/"), undefined],
+    [path.replace("/v2/", "/docker.io/v2/"), undefined],
+    [path.replace("/v2/", "/v2/docker.io/v2/").concat("?ns=docker.io"), "docker.io"],
+  ])("M12 %s: filtered, and said so", async (form, ns) => {
+    front.proxy.onReferrers = () => ({ referrers: [], visibility: "public", cache: { outcome: "miss" } });
+    const type = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    const reply = await ask(`${form}${form.includes("?") ? "&" : "?"}artifactType=${encodeURIComponent(type)}`);
+    expect(JSON.parse(reply.body.toString())).toMatchObject({ manifests: [] });
+    expect(reply.headers).toMatchObject({ "oci-filters-applied": "artifactType" });
+    expect(reply.headers["oci-namespace"]).toBe(ns);
+    expect(front.proxy.calls).toMatchObject([
+      {
+        repo: { upstream: "docker.io", repository: "library/nginx" },
+        digest: MANIFEST_DIGEST,
+        artifactType: type,
+        caller: { account: undefined },
+      },
+    ]);
+  });
+
+  test("M12 a stale list says so", async () => {
+    const cache = { outcome: "stale", detail: "stale-if-error", fwdStatus: 503, warning: "as of noon" } as const;
+    front.proxy.onReferrers = () => ({ referrers: [sbom], visibility: "public", cache });
+    const { headers } = await ask(path);
+    expect(headers).toMatchObject({
+      warning: '299 - "as of noon"',
+      "cache-status": "weir; fwd=stale; fwd-status=503; detail=stale-if-error",
+    });
+    await front.accessLine(({ cache: outcome }) => outcome === "stale");
+    expect(front.answered).toMatchObject([{ kind: "referrers", cache: "stale" }]);
+  });
+
+  test.each([
+    new UpstreamError("docker.io", "absent", "no such API"),
+    new UpstreamError("docker.io", "absent", "404", { status: 404, absent: "repository" }),
+    new UpstreamError("docker.io", "denied", "401", { status: 401 }),
+  ])("M12 %s: 404 without NAME_UNKNOWN, so that clients look for the tag", async (error) => {
+    front.proxy.onReferrers = () => {
+      throw error;
+    };
+    const reply = await ask(path);
     expect([reply.status, errorOf(reply).code]).toEqual([404, "UNSUPPORTED"]);
   });
 
+  test.each(["sha256:AB", "md5:00", "latest"])("of %s: 400 DIGEST_INVALID", async (digest) => {
+    const reply = await ask(`/v2/library/nginx/referrers/${digest}`);
+    expect([reply.status, errorOf(reply).code]).toEqual([400, "DIGEST_INVALID"]);
+    expect(front.proxy.calls).toEqual([]);
+  });
+});
+
+describe("refusals", () => {
   test.each([
     ["POST", "/v2/library/nginx/blobs/uploads/"],
     ["PUT", "/v2/library/nginx/manifests/1"],

@@ -17,6 +17,8 @@ import type {
   ManifestAnswer,
   ManifestCall,
   Proxy as PullThrough,
+  ReferrersAnswer,
+  ReferrersCall,
   TagsAnswer,
   TagsCall,
 } from "../../../src/proxy/answers.ts";
@@ -30,10 +32,11 @@ const UPSTREAMS = [
 
 /** A pull-through that answers as a test says, and keeps what it was asked. */
 export class ScriptedProxy implements PullThrough {
-  readonly calls: (ManifestCall | BlobCall | TagsCall | CatalogCall)[] = [];
+  readonly calls: (ManifestCall | BlobCall | TagsCall | ReferrersCall | CatalogCall)[] = [];
   onManifest: (call: ManifestCall) => ManifestAnswer | Promise<ManifestAnswer> = unscripted;
   onBlob: (call: BlobCall) => BlobAnswer | Promise<BlobAnswer> = unscripted;
   onTags: (call: TagsCall) => TagsAnswer | Promise<TagsAnswer> = unscripted;
+  onReferrers: (call: ReferrersCall) => ReferrersAnswer | Promise<ReferrersAnswer> = unscripted;
   onCatalog: (call: CatalogCall) => CatalogAnswer | Promise<CatalogAnswer> = unscripted;
 
   async manifest(call: ManifestCall): Promise<ManifestAnswer> {
@@ -49,6 +52,11 @@ export class ScriptedProxy implements PullThrough {
   async tags(call: TagsCall): Promise<TagsAnswer> {
     this.calls.push(call);
     return await this.onTags(call);
+  }
+
+  async referrers(call: ReferrersCall): Promise<ReferrersAnswer> {
+    this.calls.push(call);
+    return await this.onReferrers(call);
   }
 
   async catalog(call: CatalogCall): Promise<CatalogAnswer> {
@@ -92,15 +100,16 @@ export async function startFront(stack: AsyncDisposableStack, changes: Changes =
     },
   };
   let ids = 0;
+  const routes = createRouteTable(
+    { default: "docker.io", hosts: new Map([["hub.example", "docker.io"]]), dynamic: { allow: [] } },
+    UPSTREAMS,
+    normaliseRepository,
+  );
   const server = createFrontServer({
     config: { listen: { host: "127.0.0.1", port: 0 }, tls },
     limits: { requestHeaders: 16 * 1024 },
     proxy,
-    routes: createRouteTable(
-      { default: "docker.io", hosts: new Map([["hub.example", "docker.io"]]), dynamic: { allow: [] } },
-      UPSTREAMS,
-      normaliseRepository,
-    ),
+    routes: () => routes,
     observer: { answered: (request) => answered.push(request) },
     budgetStatusOf: () => 503,
     log: createLog({ level: "debug", destination }),

@@ -54,6 +54,8 @@ async function expectAllDenied({
     bench.blob(`${TEAM}@${blob}`),
     bench.blob(`${TEAM}@${blob}`, { head: true }),
     bench.blob(`${TEAM}@${blob}`, { range: { kind: "from", start: 0, end: 0 } }),
+    bench.referrers(`${TEAM}@${manifest}`),
+    bench.referrers(`${TEAM}@${blob}`, { artifactType: "application/spdx+json" }),
     tags(),
   ];
   for (const route of await Promise.allSettled(routes)) {

@@ -6,7 +6,12 @@ import type { CredentialConfig, LimitsConfig, UpstreamConfig } from "../../../sr
 import { type Digest, digestOf } from "../../../src/oci/digest.ts";
 import type { Reference } from "../../../src/oci/reference.ts";
 import { createUpstream, type UpstreamDeps } from "../../../src/upstream/create.ts";
-import { type Upstream, UpstreamError, type UpstreamExchange } from "../../../src/upstream/upstream.ts";
+import {
+  type BreakerChange,
+  type Upstream,
+  UpstreamError,
+  type UpstreamExchange,
+} from "../../../src/upstream/upstream.ts";
 import {
   type LedgerEntry,
   type ScriptEntry,
@@ -66,6 +71,7 @@ export interface Bench {
   readonly upstream: Upstream;
   readonly clock: TestClock;
   readonly exchanges: readonly UpstreamExchange[];
+  readonly breakers: readonly BreakerChange[];
   /** Bytes of bodies by kind. */
   readonly received: ReadonlyMap<string, number>;
 }
@@ -78,6 +84,7 @@ export function openUpstream(
 ): Bench {
   const clock = testClock();
   const exchanges: UpstreamExchange[] = [];
+  const breakers: BreakerChange[] = [];
   const received = new Map<string, number>();
   const config: UpstreamConfig = {
     name: "reg.example",
@@ -111,11 +118,12 @@ export function openUpstream(
     observer: {
       exchange: (e) => exchanges.push(e),
       received: (_, kind, bytes) => received.set(kind, (received.get(kind) ?? 0) + bytes),
+      breaker: (change) => breakers.push(change),
     },
     ...deps,
   });
   onTestFinished(() => upstream.close());
-  return { upstream, clock, exchanges, received };
+  return { upstream, clock, exchanges, breakers, received };
 }
 
 /** A scripted server that is closed when the test ends, which fails if a request was not in the script. */

@@ -179,6 +179,27 @@ describe("getBlob", () => {
     expect(await upstream.headBlob("a", DIGEST, o())).toEqual({ size: 1000 });
     expect(registry.ledger.filter(({ method }) => method === "GET").length).toBeLessThanOrEqual(4);
   });
+
+  test("U8 bodies of one repository, under way and queued, keep no other repository's waiting", async () => {
+    const registry = await serve([
+      {
+        when: { path: /^\/v2\/\w+\/blobs\// },
+        reply: { raw: (socket) => socket.write("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n0123") },
+      },
+    ]);
+    const { upstream } = openUpstream(registry.url, { maxConnections: 4 });
+    const get = (repository: string) => upstream.getBlob(repository, DIGEST, { ...o(), start: 0 });
+    const greedy = Array.from({ length: 64 }, () => get("greedy"));
+    for (const blob of greedy) blob.catch(() => {});
+    const [first] = await Promise.all(greedy.slice(0, 3));
+    await get("modest");
+    expect(registry.lines).toHaveLength(4);
+    // Full now: whoever is next has its turn when a place is free, before the 61 that wait.
+    const next = get("next");
+    first?.body.on("error", () => {}).destroy();
+    await next;
+    expect(registry.lines.map((line) => line.split("/")[2])).toEqual(["greedy", "greedy", "greedy", "modest", "next"]);
+  });
 });
 
 describe("through a redirect", () => {

@@ -66,7 +66,7 @@ describe("toOciError: what is not there", () => {
       "referrers",
       upstreamError("absent", { absent: "repository" }),
       "UNSUPPORTED",
-      `docker.io/library/nginx@sha256:${HEX} is unknown to docker.io`,
+      `docker.io lists no referrers of docker.io/library/nginx@sha256:${HEX}; they may stand under the referrers tag`,
     ],
     ["denied tag", "tag", upstreamError("denied"), "NAME_UNKNOWN", `docker.io/library/nginx:1.27 ${UNCLEAR}`],
     ["denied tags", "tags", upstreamError("denied"), "NAME_UNKNOWN", `docker.io/library/nginx ${UNCLEAR}`],

@@ -46,12 +46,36 @@ test("what was read once is not read again, until it is written or deleted", asy
   expect(reads).toEqual(["a", "a", "a"]);
 });
 
-test("absence is asked for each time", async () => {
+test("what is absent is not looked for again, until it is written", async () => {
   const { objects, reads } = watched();
   const cached = createCachedObjects(objects);
-  await cached.get("made-up", o);
-  await cached.get("made-up", o);
-  expect(reads).toEqual(["made-up", "made-up"]);
+  expect(await cached.get("a", o)).toBeUndefined();
+  expect(await cached.get("a", o)).toBeUndefined();
+  expect(reads).toEqual(["a"]);
+  await cached.put("a", bytes("1"), o);
+  expect(await cached.get("a", o)).toEqual(bytes("1"));
+});
+
+test("any number of absent names pushes out nothing that is held", async () => {
+  const { objects, reads } = watched();
+  const cached = createCachedObjects(objects);
+  await cached.put("held", bytes("1"), o);
+  await cached.get("held", o);
+  for (let n = 0; n < 50_000; n += 1) await cached.get(`made-up-${n}`, o);
+  reads.length = 0;
+  expect(await cached.get("held", o)).toEqual(bytes("1"));
+  expect(reads).toEqual([]);
+});
+
+test("a read of nothing that a write overtakes does not hide what was written", async () => {
+  const { objects, hold } = watched();
+  const cached = createCachedObjects(objects);
+  const release = hold();
+  const slow = cached.get("a", o);
+  await cached.put("a", bytes("new"), o);
+  release();
+  expect(await slow).toBeUndefined();
+  expect(await cached.get("a", o)).toEqual(bytes("new"));
 });
 
 test("a read that a write overtakes does not bring the old content back", async () => {

@@ -9,6 +9,7 @@ import {
   layerLinkKey,
   manifestRecordKey,
   parseLinkFile,
+  referrersRecordKey,
   repoRecordKey,
   revisionLinkKey,
   tagIndexLinkKey,
@@ -36,6 +37,9 @@ test("the distribution layout is met to the letter", () => {
 test("the layout's own records lie under weir/v1", () => {
   expect(repoRecordKey(REPO)).toBe("weir/v1/repositories/reg.example__5000/team/app/_repository.json");
   expect(tagRecordKey(REPO, "v1")).toBe("weir/v1/repositories/reg.example__5000/team/app/_tags/v1.json");
+  expect(referrersRecordKey(REPO, DIGEST)).toBe(
+    `weir/v1/repositories/reg.example__5000/team/app/_referrers/sha256/e3/${HEX}.json`,
+  );
   expect(manifestRecordKey(DIGEST)).toBe(`weir/v1/manifests/sha256/e3/${HEX}.json`);
   expect(blobRecordKey(DIGEST)).toBe(`weir/v1/blobs/sha256/e3/${HEX}.json`);
 });

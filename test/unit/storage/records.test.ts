@@ -5,6 +5,7 @@ import {
   formatRecord,
   parseBlobRecord,
   parseManifestRecord,
+  parseReferrersRecord,
   parseRepoRecord,
   parseTagRecord,
 } from "../../../src/storage/records.ts";
@@ -15,6 +16,15 @@ const digest = digestOf(Buffer.from("record"));
 const RECORDS = [
   ["tag", { digest, checkedAtMs: 1_700_000_000_000 }, parseTagRecord],
   ["tag, gone, with etag", { digest, checkedAtMs: 1, goneSinceMs: 2, etag: '"abc"' }, parseTagRecord],
+  [
+    "referrers list",
+    {
+      referrers: [{ mediaType: "a/b", digest, size: 3, artifactType: "c/d", annotations: { e: "f" } }],
+      checkedAtMs: 1,
+    },
+    parseReferrersRecord,
+  ],
+  ["referrers list, empty and gone", { referrers: [], checkedAtMs: 1, goneSinceMs: 2 }, parseReferrersRecord],
   ["manifest", { mediaType: "application/vnd.oci.image.index.v1+json", size: 1234 }, parseManifestRecord],
   ["blob", { public: false, upstreams: ["registry.gitlab.com", "reg.example:5000"] }, parseBlobRecord],
   ["repository", { visibility: "private", visibilityAtMs: 5, provedAtMs: 6 }, parseRepoRecord],

@@ -45,6 +45,9 @@ export function cacheInfoOf(err: unknown): CacheInfo {
   if (!(err instanceof UpstreamError)) {
     return NO_CACHE_INFO;
   }
+  if (err.breakerOpen) {
+    return { outcome: "miss", detail: "breaker-open" };
+  }
   return err.status === undefined ? { outcome: "miss", detail: err.fault } : { outcome: "miss", fwdStatus: err.status };
 }
 

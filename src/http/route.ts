@@ -222,7 +222,9 @@ function dropPrefix({ front, ns, components }: Clues, upstream: string, table: R
   if (first === undefined || findUpstream(first, table) !== upstream) {
     return components;
   }
-  return components.slice(ns !== undefined && second === "v2" ? 2 : 1);
+  // With nothing but `manifests/<reference>` and the like behind it, `v2` is the repository.
+  const doubled = ns !== undefined && second === "v2" && components.length !== 4;
+  return components.slice(doubled ? 2 : 1);
 }
 
 function resolveFirstComponent(components: readonly string[], table: RouteTable): Place {

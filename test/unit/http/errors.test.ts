@@ -194,6 +194,7 @@ describe("cacheInfoOf", () => {
   test.each([
     [upstreamError("status", { status: 503 }), { outcome: "miss", fwdStatus: 503 }],
     [upstreamError("timeout"), { outcome: "miss", detail: "timeout" }],
+    [upstreamError("status", { status: 503, breakerOpen: true }), { outcome: "miss", detail: "breaker-open" }],
     [new RememberedAbsenceError("docker.io", "absent", "gone", { status: 404 }), { outcome: "negative" }],
     [new OciError("NAME_INVALID", "x"), { outcome: "none" }],
     [new Error("x"), { outcome: "none" }],

@@ -95,7 +95,9 @@ export class ManifestsByDigest {
   async #obtain(target: Target, digest: Digest, o: CallOptions): Promise<FoundManifest> {
     const { memory, freshnessOf } = this.#deps;
     try {
-      return (await this.#fromStore(target, digest, o)) ?? (await this.#fetch(target, digest, o));
+      const found = (await this.#fromStore(target, digest, o)) ?? (await this.#fetch(target, digest, o));
+      await this.#recordTags(target.repo, found, o);
+      return found;
     } catch (error) {
       await memory.rememberAbsence(
         "manifest",
@@ -105,6 +107,23 @@ export class ManifestsByDigest {
         freshnessOf(target.repo.upstream).negativeMs,
       );
       throw error;
+    }
+  }
+
+  /** Clients ask what a tag is, and fetch that by its digest: the tag can be recorded only now that its manifest is held. */
+  async #recordTags(repo: RepoRef, { manifest, cache }: FoundManifest, o: CallOptions): Promise<void> {
+    const { memory, repositories, log } = this.#deps;
+    if (cache.stored === false) {
+      return;
+    }
+    const { digest } = manifest;
+    for (const { tag, etag, checkedAtMs } of await memory.named(repo, digest)) {
+      await recorded(log, `${formatRepo(repo)}:${tag}`, async () => {
+        const entry = await repositories.getTag(repo, tag, o);
+        if (entry === undefined || entry.checkedAtMs < checkedAtMs) {
+          await repositories.putTag(repo, tag, { digest, checkedAtMs, ...(etag === undefined ? {} : { etag }) }, o);
+        }
+      });
     }
   }
 

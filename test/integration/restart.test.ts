@@ -110,6 +110,24 @@ test("M2 with every upstream dead: what was pulled once, as containerd does it, 
   }
 });
 
+test("M2 several tags that were asked for before their manifest was fetched by its digest are all known after a restart", async () => {
+  hub.add("team/small", smallImage("restart"), ["1", "1.0", "stable"]);
+  const first = await weirOn(undefined);
+  const manifests = (weir: WeirProcess) => `${weir.url}/v2/docker.io/team/small/manifests`;
+  for (const tag of ["1", "1.0", "stable"]) {
+    expectStatus(200, await httpRequest(`${manifests(first)}/${tag}`, { method: "HEAD" }));
+  }
+  expectStatus(200, await httpRequest(`${manifests(first)}/${smallImage("restart").root.digest}`));
+  await first.kill();
+  await hub.close();
+
+  const second = await weirOn(first.root);
+  for (const tag of ["1", "1.0", "stable"]) {
+    const reply = expectStatus(200, await httpRequest(`${manifests(second)}/${tag}`));
+    expect([tag, reply.headers["cache-status"]]).toEqual([tag, expect.stringMatching(/^weir; hit; ttl=/)]);
+  }
+});
+
 test("M2 when a tag vanished is known after a restart: keep:DURATION counts from then, not from the start", async () => {
   const keep = { onGone: "keep:1d" };
   const first = await weirOn(undefined);

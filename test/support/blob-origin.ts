@@ -107,7 +107,7 @@ export class BlobOrigin {
     this.#scripts.set(blob.digest, [...answers]);
   }
 
-  /** Bodies stop before this position of their blob until it is moved. */
+  /** Bodies that go to the end of their blob stop before this position of it until it is moved; bounded ranges do not. */
   sendUpTo(position: number): void {
     this.#limit = position;
     for (const goOn of [...this.#waiting]) goOn();
@@ -183,6 +183,7 @@ export class BlobOrigin {
       ...(asked === null ? {} : { "content-range": `bytes ${start}-${last}/${total}` }),
       ...script.headers,
     });
+    response.flushHeaders();
     await this.#send(response, blob, script, get, get.start + last + 1 - start);
   }
 
@@ -195,7 +196,8 @@ export class BlobOrigin {
   ): Promise<void> {
     const stop = Math.min(promised, blob.size, script.cutAt ?? Number.POSITIVE_INFINITY);
     for (let at = get.start; at < stop && !response.destroyed; ) {
-      const to = Math.min(stop, this.#limit, at + CHUNK_BYTES);
+      const limit = promised < blob.size ? promised : this.#limit;
+      const to = Math.min(stop, limit, at + CHUNK_BYTES);
       if (to <= at) {
         await this.#moved(response);
         continue;

@@ -263,12 +263,12 @@ export class HubDouble {
     const url = new URL(request.url ?? "/", "http://double");
     const method = request.method ?? "GET";
     const scheme = request.headers.authorization?.split(" ")[0]?.toLowerCase();
-    const entry = {
+    const entry: Exchange["entry"] = {
       role,
       method,
       path: url.pathname,
       query: url.searchParams,
-      authorization: scheme === undefined ? ("none" as const) : scheme === "basic" ? ("basic" as const) : "bearer",
+      authorization: scheme === undefined ? "none" : scheme === "basic" ? "basic" : "bearer",
       range: request.headers.range,
       accept: request.headers.accept,
       status: 0,

@@ -7,6 +7,7 @@ import { createAuthority } from "../../support/certificates.ts";
 import { type HubDouble, type HubOptions, startHubDouble } from "../../support/hub-double.ts";
 import { dockerImage, multiArchImage, smallImage } from "../../support/images.ts";
 import { type HttpReply, httpRequest } from "../../support/network.ts";
+import { until } from "../../support/processes.ts";
 import { toolTest } from "../../support/tools.ts";
 
 const FULL_ACCEPT =
@@ -321,6 +322,31 @@ describe("faults", () => {
     hub.fail({ role: "cdn", effect: { kind: "throttle", bytesPerSecond: blob.bytes.length * 10 } });
     expect((await httpRequest(await signedUrl(hub))).body).toEqual(Buffer.from(blob.bytes));
   });
+});
+
+test("an answer that is held comes when it is let go; until then the request counts as open", async () => {
+  const hub = await hubWithImage();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const end = hub.fail({ role: "registry", effect: { kind: "hold", until: promise } });
+  const asking = ask(hub, "/v2/library/nginx/manifests/1.27");
+  await until("the request to arrive", () => hub.ledger.length === 1);
+  expect(hub.ledger.map(({ status, open }) => ({ status, open }))).toEqual([{ status: 0, open: true }]);
+  end();
+  resolve();
+  expect((await asking).status).toBe(401);
+  await until("the request to be over", () => hub.ledger[0]?.open === false);
+});
+
+test("closed, it refuses connections; listening again, it is where it was, and has what it had", async () => {
+  const hub = await hubWithImage();
+  const { registryUrl } = hub;
+  await hub.close();
+  await expect(ask(hub, "/v2/")).rejects.toMatchObject({ code: "ECONNREFUSED" });
+  await hub.listen();
+  expect(hub.registryUrl).toBe(registryUrl);
+  expect((await ask(hub, "/v2/library/nginx/manifests/1.27", await tokenFor(hub))).status).toBe(200);
+  hub.removeRepository("library/nginx");
+  expect((await ask(hub, "/v2/library/nginx/manifests/1.27", await tokenFor(hub))).status).toBe(401);
 });
 
 test("the ledger tells role, method, path, authorization, status and bytes of every request", async () => {

@@ -36,11 +36,13 @@ const rate = Number(flags.rate);
 const rounds = Number(flags.rounds);
 const programs = requirePrograms("nginx", "docker-registry");
 
+const WARM_UPS = 12;
+
 interface Origin extends Peer {
   /** Of the blob that is measured. */
   readonly path: string;
-  /** Of a small blob, asked for before the measurement: code is compiled and connections are open. */
-  readonly warmUpPath: string;
+  /** Of small blobs, asked for before the measurement: code is compiled and connections are open, as in a server that has run for a minute. */
+  readonly warmUpPaths: readonly string[];
   /** A line a request: the bytes of its body. */
   readonly log: string;
 }
@@ -86,12 +88,15 @@ async function startOrigin(): Promise<Origin> {
   const root = join(folder, "content");
   await mkdir(root);
   const hex = await writeRandomFile(join(root, "blob"), size);
-  const warmUpHex = await writeRandomFile(join(root, "warm-up"), 4 * 1024 * 1024);
-  const path = `/v2/bench/blob/blobs/sha256:${hex}`;
-  const warmUpPath = `/v2/bench/blob/blobs/sha256:${warmUpHex}`;
+  const pathOf = (hash: string): string => `/v2/bench/blob/blobs/sha256:${hash}`;
+  const location = (hash: string, file: string, limit: string): string =>
+    `location = ${pathOf(hash)} { alias ${root}/${file}; ${limit} add_header Docker-Content-Digest sha256:${hash}; }`;
+  const warmUps: { readonly path: string; readonly location: string }[] = [];
+  for (let n = 0; n < WARM_UPS; n += 1) {
+    const hash = await writeRandomFile(join(root, `warm-up-${n}`), 2 * 1024 * 1024);
+    warmUps.push({ path: pathOf(hash), location: location(hash, `warm-up-${n}`, "") });
+  }
   const log = join(folder, "origin.log");
-  const blob = (where: string, file: string, hash: string, limit: string): string =>
-    `location = ${where} { alias ${root}/${file}; ${limit} add_header Docker-Content-Digest sha256:${hash}; }`;
   const peer = await startNginx(
     folder,
     programs.nginx,
@@ -100,18 +105,18 @@ async function startOrigin(): Promise<Origin> {
      server {
        listen 127.0.0.1:PORT; access_log ${log} bytes;
        location = /v2/ { return 200 '{}'; }
-       ${blob(path, "blob", hex, rate > 0 ? `limit_rate ${rate}m;` : "")}
-       ${blob(warmUpPath, "warm-up", warmUpHex, "")}
+       ${location(hex, "blob", rate > 0 ? `limit_rate ${rate}m;` : "")}
+       ${warmUps.map((one) => one.location).join("\n       ")}
      }`,
   );
-  return { ...peer, path, warmUpPath, log };
+  return { ...peer, path: pathOf(hex), warmUpPaths: warmUps.map((one) => one.path), log };
 }
 
 async function measure(subject: Subject, clients: number, from: Origin): Promise<Result> {
   const peer = await subject.start();
   const { base } = peer ?? from;
   try {
-    await download(base + from.warmUpPath);
+    for (const path of from.warmUpPaths) await download(base + path);
     await truncate(from.log);
     const pids = peer?.child.pid === undefined ? [] : processTree(peer.child.pid);
     const cpuBefore = cpuSeconds(pids);

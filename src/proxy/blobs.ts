@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { ByteStream } from "../base/byte-stream.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Log } from "../base/log.ts";
+import { Semaphore } from "../base/semaphore.ts";
 import { SingleFlight } from "../base/single-flight.ts";
 import type { DownloadConfig, FreshnessConfig } from "../config/types.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
@@ -45,8 +46,15 @@ const MAX_PASSED_THROUGH = 16 << 20;
 /** Up to this size a held blob is verified before the headers go out, so that damage heals unseen. */
 const VERIFY_FIRST_BYTES = 256 << 10;
 
-/** Held blobs known to be whole, so that they are not hashed at each hit: some 20 MB when full. */
+/** Held blobs known to be whole, so that they are not hashed at each hit: some 30 MB when full. */
 const MAX_VERIFIED = 100_000;
+
+/** A held blob as it was when its content was last seen to be whole. */
+interface Verified {
+  readonly version: string;
+  /** Bytes. */
+  readonly size: number;
+}
 
 /** The blob requests of clients: from the store where that is proved, else from a fill that everybody shares. */
 export class Blobs {
@@ -54,7 +62,10 @@ export class Blobs {
   readonly #asking = new SingleFlight<number | undefined>();
   /** Which repositories each running fill serves. */
   readonly #sources = new WeakMap<Fill, Map<string, RepositorySource>>();
-  readonly #verified = new LRUCache<Digest, true>({ max: MAX_VERIFIED });
+  readonly #verified = new LRUCache<Digest, Verified>({ max: MAX_VERIFIED });
+  readonly #verifying = new Set<Digest>();
+  /** One blob is read at a time: clients have the disk first. */
+  readonly #verifier = new Semaphore(1);
 
   constructor(deps: BlobsDeps) {
     this.#deps = deps;
@@ -165,30 +176,34 @@ export class Blobs {
   async #hit(target: Target, held: OpenBlob, cache: CacheInfo, call: BlobCall): Promise<BlobAnswer | undefined> {
     const { repo, standing } = target;
     const { digest } = call;
-    if (!this.#verified.has(digest)) {
-      const listed = await this.#deps.listings.sizeOf(repo, digest, call);
-      if (listed !== undefined && listed !== held.size) {
-        await this.#discard(digest, call);
-        return undefined;
-      }
+    const known = this.#verified.get(digest);
+    const right = known?.size ?? (await this.#deps.listings.sizeOf(repo, digest, call));
+    if (right !== undefined && right !== held.size) {
+      await this.#discard(digest, call);
+      return undefined;
     }
+    const verified = known?.version === held.version;
     const { size } = held;
     const part = call.head || call.range === undefined ? undefined : satisfiable(call, size);
     const answer = { digest, size, visibility: standing.visibility, cache, part };
     if (call.head) {
       return { ...answer, body: undefined, release: async () => {} };
     }
-    if (this.#verified.has(digest) || (part !== undefined && size > VERIFY_FIRST_BYTES)) {
-      const { start, end } = part ?? { start: 0, end: size - 1 };
+    const { start, end } = part ?? { start: 0, end: size - 1 };
+    const whole = start === 0 && end === size - 1;
+    if (verified || (!whole && size > VERIFY_FIRST_BYTES)) {
+      if (!verified) {
+        this.#verifyBeside(digest);
+      }
       return { ...answer, body: heldPart(held, start, end + 1, call), release: () => held.close() };
     }
     if (size > VERIFY_FIRST_BYTES) {
-      const settled = (agrees: boolean): Promise<void> => this.#settle(digest, agrees, call);
+      const settled = (agrees: boolean): Promise<void> => this.#settle(digest, held, agrees, call);
       return { ...answer, body: verifiedWhole(held, digest, settled, call), release: () => held.close() };
     }
     const bytes = await readAll(held, call);
     const agrees = bytes !== undefined && digestOf(bytes, digestAlgorithm(digest)) === digest;
-    await this.#settle(digest, agrees, call);
+    await this.#settle(digest, held, agrees, call);
     if (!agrees) {
       return undefined;
     }
@@ -197,9 +212,9 @@ export class Blobs {
     return { ...answer, body: inMemory(wanted), release: async () => {} };
   }
 
-  async #settle(digest: Digest, agrees: boolean, o: CallOptions): Promise<void> {
+  async #settle(digest: Digest, { version, size }: Verified, agrees: boolean, o: CallOptions): Promise<void> {
     if (agrees) {
-      this.#verified.set(digest, true);
+      this.#verified.set(digest, { version, size });
     } else {
       await this.#discard(digest, o);
     }
@@ -207,7 +222,38 @@ export class Blobs {
 
   async #discard(digest: Digest, o: CallOptions): Promise<void> {
     this.#deps.log.error({ digest }, "a held blob is damaged: deleting it, so that it is fetched again");
+    this.#verified.delete(digest);
     await this.#deps.blobs.delete(digest, o);
+  }
+
+  /** For a client that reads parts only, of which none can be verified: damage is found, and healed, by reading all of it. */
+  #verifyBeside(digest: Digest): void {
+    if (this.#verifying.has(digest)) {
+      return;
+    }
+    this.#verifying.add(digest);
+    this.#deps.background
+      .own(async (signal) => {
+        const leave = await this.#verifier.acquire({ signal });
+        try {
+          await this.#verify(digest, { signal });
+        } finally {
+          leave();
+        }
+      })
+      .catch((error: unknown) => this.#deps.log.debug({ err: error, digest }, "a held blob could not be verified"))
+      .finally(() => this.#verifying.delete(digest));
+  }
+
+  async #verify(digest: Digest, o: CallOptions): Promise<void> {
+    const held = await this.#deps.blobs.open(digest, o);
+    if (held === undefined) {
+      return;
+    }
+    const settled = (agrees: boolean): Promise<void> => this.#settle(digest, held, agrees, o);
+    for await (const _ of verifiedWhole(held, digest, settled, o)) {
+      // The chunks are nobody's.
+    }
   }
 
   /** HEAD of what is not held: never a reason to download it. */
@@ -285,6 +331,11 @@ export class Blobs {
       satisfiable(call, listed);
     }
     const { fill, started } = await this.#join(target, digest, listed, call);
+    if (call.needsLength && fill.size === undefined) {
+      await waitFor(fill.outcome, call.signal);
+      // Rejects with what made it fail.
+      await fill.ready(call);
+    }
     const { size } = fill;
     // Where the size is not known there is no Content-Range to give: the whole is a right answer to any range (RFC 9110 14.2).
     const part = call.range === undefined || size === undefined ? undefined : satisfiable(call, size);
@@ -324,11 +375,21 @@ export class Blobs {
     });
     this.#note(joined.fill, source);
     if (joined.started) {
-      void joined.fill.outcome.then((outcome) => outcome === "committed" && this.#verified.set(digest, true));
+      void this.#deps.background.own((signal) => this.#noteKept(joined.fill, { signal }));
     }
     await joined.fill.ready({ ...call, source: source.key });
     await this.#proveAfterwards(target, digest, source, call);
     return joined;
+  }
+
+  /** What a fill has kept was verified on its way. */
+  async #noteKept(fill: Fill, o: CallOptions): Promise<void> {
+    const outcome = await waitFor(fill.outcome, o.signal).catch(() => undefined);
+    const held = outcome === "committed" ? await this.#open(fill.digest, o) : undefined;
+    if (held !== undefined) {
+      await this.#settle(fill.digest, held, true, o);
+      await held.close();
+    }
   }
 
   /** A fill that others have started is bytes that are being received: this repository proves its right to them first. */

@@ -84,4 +84,4 @@ const scenarios: Readonly<Record<string, (disk: string, elsewhere: string) => Pr
 const [name = "", folder = ""] = process.argv.slice(2);
 const elsewhere = join(folder, "elsewhere");
 await mkdir(elsewhere);
-console.log(JSON.stringify(await scenarios[name]?.(join(folder, "disk"), elsewhere)));
+process.stdout.write(`${JSON.stringify(await scenarios[name]?.(join(folder, "disk"), elsewhere))}\n`);

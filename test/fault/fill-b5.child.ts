@@ -97,4 +97,4 @@ const report = {
 await fills.stop({ signal: new AbortController().signal });
 await spool.close();
 await store.close();
-console.log(JSON.stringify(report));
+process.stdout.write(`${JSON.stringify(report)}\n`);

@@ -44,7 +44,7 @@ export class BlobPull {
   }
 
   /** Reads to the end. The body should be that of `blob` from `offset` on: rejects at the first byte that is not. */
-  async compare(blob: BlobContent, offset = 0): Promise<PullEnd> {
+  async compare(blob: Pick<BlobContent, "read">, offset = 0): Promise<PullEnd> {
     try {
       for (;;) {
         const chunk = this.#held;

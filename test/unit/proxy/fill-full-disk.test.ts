@@ -9,7 +9,13 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 const signal = new AbortController().signal;
 /** A window of 1 MiB, so that a blob of a few MiB does not fit. */
-const tuning = { blockBytes: 64 * KiB, streamWindowBytes: MiB, windowBytes: 512 * KiB, unwrittenBytes: 512 * KiB };
+const tuning = {
+  blockBytes: 64 * KiB,
+  windowBytes: 512 * KiB,
+  streamWindowBytes: MiB,
+  writeBytes: 128 * KiB,
+  unwrittenBytes: 512 * KiB,
+};
 const full = (bytes: number) => (real: Spool) => spoolWithRoom(real, () => bytes);
 
 describe("B14 on a full disk", () => {
@@ -142,7 +148,7 @@ describe("B14 on a full disk", () => {
     await readAll(fill);
     const part = await readAll(fill, { start: 5 * MiB, end: 5 * MiB + 10 });
     expect(part.equals(blob.read(5 * MiB, 5 * MiB + 10))).toBe(true);
-    const end = await readAll(fill, { start: MiB });
+    const end = await readAll(fill, { start: MiB, end: blob.size });
     expect(end.equals(blob.read(MiB, blob.size))).toBe(true);
     expect(source.ledger.map((asked) => asked.start)).toEqual([0, 5 * MiB, MiB]);
     await eventually("the bodies' end", () => source.openBodies === 0);

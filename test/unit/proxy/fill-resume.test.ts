@@ -188,6 +188,44 @@ describe("attempts", () => {
   });
 });
 
+describe("U7 a source that is known to be down", () => {
+  const down = (retryAfterMs: number): Answer => ({
+    error: upstreamError("connect", { breakerOpen: true, retryAfterMs }),
+  });
+
+  test("is waited for by a fill that has begun, as long as it says, without burning attempts", async () => {
+    await using bench = await FillBench.create();
+    const blob = seededBlob("down", 2 * MiB);
+    const refusals = Array.from({ length: 8 }, () => down(30_000));
+    const source = new ScriptedSource({ blob, script: [cut, ...refusals, {}] });
+    const fill = bench.join(blob, source);
+    const body = readAll(fill);
+    await eventually("the first request", () => source.ledger.length === 1 && source.openBodies === 0);
+    await eventually("its pause", () => bench.clock.sleepers >= 1);
+    bench.clock.advance(100);
+    for (let asked = 2; asked <= 9; asked += 1) {
+      await eventually("the request", () => source.ledger.length === asked);
+      await eventually("its pause", () => bench.clock.sleepers >= 1);
+      bench.clock.advance(29_999);
+      await eventually("a turn", () => true);
+      expect(source.ledger).toHaveLength(asked);
+      bench.clock.advance(1);
+    }
+    expect((await body).equals(blob.read(0, blob.size))).toBe(true);
+    expect(source.ledger.at(-1)?.start).toBe(MiB);
+  });
+
+  test("is waited for by a fill without a byte only while the outage may be short", async () => {
+    const short = await pull(MiB, [down(500), down(1_000), down(2_000), {}]);
+    expect(short).toMatchObject({ right: true, outcome: "committed" });
+    await using bench = await FillBench.create();
+    const blob = seededBlob("down", MiB);
+    const source = new ScriptedSource({ blob, script: [down(30_000)] });
+    await expect(readAll(bench.join(blob, source))).rejects.toMatchObject({ fault: "connect", breakerOpen: true });
+    expect(source.ledger).toHaveLength(1);
+  });
+});
+
 describe("B7 several repositories", () => {
   const other = "second.example/app";
 

@@ -1,0 +1,448 @@
+/**
+ * One download of one blob: the owner of its content, its sources and its end.
+ *
+ *     starting ---> filling ---> verified ---> committed        the store has the blob
+ *        |             |             |
+ *        |             |             +-------> lingering ---> streamed    nothing is kept: the last reader has left
+ *        v             v
+ *     failed <---------+                                       the readers are cut off
+ *
+ * - starting: the spool file is made, or what an earlier attempt left is opened and hashed again beside the first request.
+ *   Where there is no file to be had, the fill goes on without.
+ * - filling: bytes come from the sources, one after the other, and are hashed as they come. Readers follow, up to the tail.
+ * - verified: everything is here and the digest agrees: readers get the tail, and then the store gets the file.
+ * - failed: no source is left, the bytes are wrong, nobody wants them (`download.abandon`) or the process stops. Bytes that
+ *   are not known to be wrong stay in the spool, for the next fill of the blob to begin with.
+ *
+ * A fill counts as running, so that newcomers join it, until it is committed, streamed or failed.
+ */
+import type { ByteStream } from "../base/byte-stream.ts";
+import type { CallOptions } from "../base/call.ts";
+import type { Digest, Hasher } from "../oci/digest.ts";
+import type { SpoolFile, SpoolLeftover, SpoolNote } from "../storage/spool.ts";
+import { readAlone } from "./fill-alone.ts";
+import { FillContent } from "./fill-content.ts";
+import { Download } from "./fill-download.ts";
+import { FillStoppedError, WrongContentError } from "./fill-errors.ts";
+import type { FillMemory } from "./fill-memory.ts";
+import { Rate } from "./fill-rate.ts";
+import { FillReader } from "./fill-reader.ts";
+import type { FillSource } from "./fill-source.ts";
+import { FillSources } from "./fill-sources.ts";
+import type { FillTuning } from "./fill-tuning.ts";
+import type { Fill, FillOutcome, FillsDeps } from "./fills.ts";
+
+/** Bytes read at a time when a leftover is hashed again. */
+const REHASH_BYTES = 1024 * 1024;
+
+export interface FillOptions {
+  readonly domain: string;
+  readonly digest: Digest;
+  /** Who started it; the others are added. */
+  readonly source: FillSource;
+  readonly expectedSize: number | undefined;
+  readonly requestId: string | undefined;
+  readonly deps: FillsDeps;
+  readonly memory: FillMemory;
+  readonly tuning: FillTuning;
+  /** What an earlier attempt left of the blob. */
+  readonly leftover: Promise<SpoolLeftover | undefined>;
+  /** Called once when the fill is over for newcomers, with what will be left of it. */
+  readonly onOver: (left: Promise<SpoolLeftover | undefined>) => void;
+}
+
+export class RunningFill implements Fill {
+  readonly digest: Digest;
+  readonly domain: string;
+  readonly #o: FillOptions;
+  readonly #sources: FillSources;
+  readonly #download: Download;
+  readonly #content: FillContent;
+  readonly #rate: Rate;
+  readonly #readers = new Set<FillReader>();
+  readonly #outcome = Promise.withResolvers<FillOutcome>();
+  readonly #stop = new AbortController();
+  /** Counts those who wait or read, to tell when nobody is left. */
+  #wanted = 0;
+  #abandoning: AbortController | undefined;
+  /** An upstream has answered. */
+  #told = false;
+  /** Somebody has been told the size, or given bytes: they cannot change any more. */
+  #promised = false;
+  #source = "";
+  /** Resolves when what an earlier attempt left has been hashed. */
+  #hashed: Promise<void> = Promise.resolve();
+  #committed = false;
+  #over = false;
+
+  constructor(o: FillOptions) {
+    const { clock, random, download: config, log, observer } = o.deps;
+    this.#o = o;
+    this.digest = o.digest;
+    this.domain = o.domain;
+    this.#rate = new Rate(clock);
+    this.#sources = new FillSources({
+      clock,
+      random,
+      stalledAttempts: config.stalledAttempts,
+      onRefused: () => this.#content.changed.ring(),
+    });
+    this.#sources.add(o.source);
+    this.#content = new FillContent({
+      digest: o.digest,
+      memory: o.memory,
+      tuning: o.tuning,
+      clock,
+      log,
+      note: (mark) => this.#note(mark),
+    });
+    this.#download = new Download({
+      sources: this.#sources,
+      upstream: o.source.upstream,
+      clock,
+      config,
+      requestId: o.requestId,
+      taker: {
+        told: (total, source) => this.#onTold(total, source),
+        isWhole: async () => {
+          await this.#hashed;
+          return this.#content.isWhole();
+        },
+        restart: () => this.#restart(),
+        resumed: (upstream) => observer.resumed(upstream),
+      },
+    });
+  }
+
+  get size(): number | undefined {
+    return this.#content.total;
+  }
+
+  get position(): number {
+    return this.#content.readable;
+  }
+
+  get outcome(): Promise<FillOutcome> {
+    return this.#outcome.promise;
+  }
+
+  async ready(o: CallOptions & { readonly source?: string }): Promise<void> {
+    this.#want();
+    const quiet = this.#content.changed.ringOnAbort(o.signal);
+    try {
+      for (;;) {
+        o.signal.throwIfAborted();
+        const refusal = o.source === undefined ? undefined : this.#sources.refusal(o.source);
+        if (refusal !== undefined) throw refusal;
+        this.#content.throwIfFailed();
+        if (this.#content.verified || (this.#told && !this.#isSmall())) {
+          this.#promised = true;
+          return;
+        }
+        await this.#content.changed.next();
+      }
+    } finally {
+      quiet();
+      this.#unwant();
+    }
+  }
+
+  async *read(
+    start: number,
+    end: number | undefined,
+    o: CallOptions & { readonly client?: string },
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const { memory, deps } = this.#o;
+    const reader = new FillReader({
+      start,
+      end,
+      client: o.client,
+      signal: o.signal,
+      content: this.#content,
+      memory,
+      clock: deps.clock,
+      elsewhere: (from, to, hash) => this.#elsewhere(from, to, hash, o.signal),
+    });
+    this.#promised = true;
+    this.#want();
+    this.#readers.add(reader);
+    this.#content.readers.add(reader);
+    memory.readerEntered();
+    this.#content.room.ring();
+    try {
+      yield* reader.bytes();
+    } finally {
+      this.#readers.delete(reader);
+      this.#content.readers.delete(reader);
+      memory.readerLeft();
+      this.#content.room.ring();
+      this.#unwant();
+    }
+  }
+
+  addSource(source: FillSource): void {
+    this.#sources.add(source);
+  }
+
+  willReach(offset: number, withinMs: number): boolean {
+    return this.#content.readable + this.#rate.get() * withinMs >= offset;
+  }
+
+  readsFromStart(client: string): boolean {
+    return [...this.#readers].some((reader) => reader.client === client && reader.start === 0);
+  }
+
+  /** Ends the fill unless it has everything already; readers are cut off. */
+  stop(reason: FillStoppedError): void {
+    this.#stop.abort(reason);
+    this.#content.room.ring();
+  }
+
+  /** Does the work. Resolves when the fill is over and nothing of it is left running; never rejects. */
+  async run(): Promise<void> {
+    const { memory, deps } = this.#o;
+    memory.fillStarted();
+    deps.observer.fillStarted();
+    let outcome: FillOutcome;
+    try {
+      outcome = await this.#fill();
+      this.#end(Promise.resolve(undefined));
+    } catch (error) {
+      outcome = "failed";
+      this.#report(error);
+      this.#content.fail(error);
+      const left = this.#leave(error);
+      this.#end(left);
+      await left;
+    }
+    this.#abandoning?.abort();
+    await this.#content.close({ forget: outcome !== "streamed" });
+    memory.fillEnded();
+    deps.observer.fillEnded(outcome);
+    this.#outcome.resolve(outcome);
+  }
+
+  async #fill(): Promise<FillOutcome> {
+    const content = this.#content;
+    const { signal } = this.#stop;
+    const from = await this.#start();
+    // The first request goes out while what is here already is hashed.
+    this.#hashed = this.#rehash(from);
+    this.#hashed.catch(() => {});
+    for await (const chunk of this.#download.bytes(from.position, signal)) {
+      await this.#hashed;
+      content.append(chunk);
+      this.#rate.add(chunk.length);
+      await content.waitForRoom(signal);
+    }
+    await this.#hashed;
+    if (!content.isWhole()) throw new WrongContentError(this.#download.upstream, this.#wrongBytes());
+    content.verify();
+    await content.settled();
+    if (await this.#commit()) return "committed";
+    await this.#linger();
+    return "streamed";
+  }
+
+  /** Opens a spool file, and finds out where to begin. */
+  async #start(): Promise<{ position: number; hash: Hasher | undefined }> {
+    const { deps } = this.#o;
+    try {
+      const resumed = await this.#resume();
+      if (resumed !== undefined) return resumed;
+      this.#content.spool(await deps.spool.create(), 0);
+    } catch (error) {
+      this.#content.stream(error);
+    }
+    return { position: 0, hash: undefined };
+  }
+
+  async #resume(): Promise<{ position: number; hash: Hasher } | undefined> {
+    const leftover = await this.#o.leftover;
+    if (leftover === undefined) return undefined;
+    const { mark, total } = leftover.note;
+    let file: SpoolFile;
+    try {
+      file = await leftover.resume();
+    } catch (error) {
+      this.#o.deps.log.warn({ digest: this.digest, err: error }, "what an earlier download left cannot be resumed");
+      await leftover.remove();
+      return undefined;
+    }
+    const hash = this.#content.spool(file, mark);
+    this.#content.total = total;
+    this.#download.expect(total);
+    return { position: mark, hash };
+  }
+
+  async #rehash(from: { readonly position: number; readonly hash: Hasher | undefined }): Promise<void> {
+    const { file } = this.#content;
+    if (from.hash === undefined || file === undefined) return;
+    const buffer = Buffer.allocUnsafeSlow(Math.min(REHASH_BYTES, Math.max(1, from.position)));
+    for (let at = 0; at < from.position; ) {
+      this.#stop.signal.throwIfAborted();
+      const part = buffer.subarray(0, from.position - at);
+      const got = await file.read(part, at);
+      if (got < part.length) throw new Error(`${file.path} ends before byte ${at + part.length}`);
+      from.hash.update(part);
+      at += part.length;
+    }
+  }
+
+  #onTold(total: number | undefined, source: FillSource): void {
+    this.#told = true;
+    this.#source = source.key;
+    this.#content.total = total;
+    this.#content.changed.ring();
+  }
+
+  async #restart(): Promise<boolean> {
+    if (this.#promised) return false;
+    await this.#hashed.catch(() => {});
+    this.#hashed = Promise.resolve();
+    await this.#content.reset();
+    return true;
+  }
+
+  /** True when the store has the blob. */
+  async #commit(): Promise<boolean> {
+    const { file, spooled } = this.#content;
+    if (!spooled || file === undefined) return false;
+    const { store, log, committed } = this.#o.deps;
+    // Nobody's request: what is verified is kept whoever has left, and stopping waits for it.
+    const { signal } = new AbortController();
+    try {
+      await store.ingest(this.digest, file.path, { signal });
+    } catch (error) {
+      log.warn({ digest: this.digest, err: error }, "the blob cannot be stored: it is passed on without being kept");
+      return false;
+    } finally {
+      await file.remove();
+    }
+    this.#committed = true;
+    const { digest, domain } = this;
+    try {
+      await committed({ domain, digest, size: this.#content.received, sources: this.#sources.live });
+    } catch (error) {
+      log.warn({ digest, err: error }, "the blob is kept, but not all that should be noted of it");
+    }
+    return true;
+  }
+
+  /** Waits until the last reader has left. */
+  async #linger(): Promise<void> {
+    const { signal } = this.#stop;
+    while (this.#wanted > 0 && !signal.aborted) await this.#content.room.next();
+    if (signal.aborted) this.#content.fail(signal.reason);
+  }
+
+  /** What a failed fill leaves behind, if anything. */
+  async #leave(error: unknown): Promise<SpoolLeftover | undefined> {
+    const content = this.#content;
+    const resumable = !(error instanceof WrongContentError) && content.received >= this.#o.tuning.keepBytes;
+    const file = await content.takeFile({ whole: resumable });
+    if (file === undefined) return undefined;
+    const mark = content.written;
+    try {
+      if (resumable && content.spooled) {
+        await file.sync();
+        return await file.keep(this.#note(mark));
+      }
+    } catch (cause) {
+      this.#o.deps.log.warn({ digest: this.digest, err: cause }, "a broken download cannot be kept for resuming");
+    }
+    await file.remove();
+    await file.release();
+    return undefined;
+  }
+
+  #note(mark: number): SpoolNote {
+    const { domain, digest } = this;
+    const total = this.#content.total;
+    return { domain, digest, total, mark, source: this.#source, writtenAtMs: this.#o.deps.clock.now() };
+  }
+
+  #report(error: unknown): void {
+    const { log, observer } = this.#o.deps;
+    const { digest } = this;
+    if (error instanceof WrongContentError) {
+      observer.mismatch(error.upstream);
+      log.error({ digest, upstream: error.upstream, err: error }, "an upstream delivered wrong bytes: discarded");
+    } else {
+      log.warn({ digest, err: error }, "a blob could not be fetched");
+    }
+  }
+
+  #wrongBytes(): string {
+    return `${this.#download.upstream}: the bytes that it sent do not hash to ${this.digest}`;
+  }
+
+  /** Newcomers begin anew from now on. */
+  #end(left: Promise<SpoolLeftover | undefined>): void {
+    this.#over = true;
+    this.#o.onOver(left);
+  }
+
+  /** Whether the whole blob should be here before an answer goes out. */
+  #isSmall(): boolean {
+    const limit = this.#o.tuning.verifyFirstBytes;
+    const size = this.#content.total ?? this.#o.expectedSize ?? Number.POSITIVE_INFINITY;
+    // A listed size may be wrong: what has grown past the limit is not small.
+    return size <= limit && this.#content.received <= limit;
+  }
+
+  /** For a reader whose place is neither in the file nor in memory. */
+  async *#elsewhere(
+    start: number,
+    end: number | undefined,
+    hash: Hasher | undefined,
+    signal: AbortSignal,
+  ): ByteStream & AsyncGenerator<Uint8Array, void, undefined> {
+    const { deps, tuning, requestId } = this.#o;
+    const { clock, random, download: config, observer, store } = deps;
+    const held = this.#committed ? await store.open(this.digest, { signal }) : undefined;
+    if (held !== undefined) {
+      try {
+        yield* held.read(start, end ?? held.size, { signal });
+      } finally {
+        await held.close();
+      }
+      return;
+    }
+    yield* readAlone({
+      digest: this.digest,
+      sources: this.#sources.live,
+      start,
+      end,
+      total: this.size,
+      hash,
+      tailBytes: tuning.tailBytes,
+      clock,
+      random,
+      config,
+      requestId,
+      signal: AbortSignal.any([signal, this.#stop.signal]),
+      resumed: (upstream) => observer.resumed(upstream),
+    });
+  }
+
+  #want(): void {
+    this.#wanted += 1;
+    this.#abandoning?.abort();
+    this.#abandoning = undefined;
+  }
+
+  #unwant(): void {
+    this.#wanted -= 1;
+    const { clock, download } = this.#o.deps;
+    if (this.#wanted > 0) return;
+    this.#content.room.ring();
+    if (this.#over || download.abandon === "never") return;
+    const abandoning = new AbortController();
+    this.#abandoning = abandoning;
+    clock.sleep(download.abandon.afterMs, abandoning.signal).then(
+      () => this.stop(new FillStoppedError("nobody wants the blob any more")),
+      () => {},
+    );
+  }
+}

@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=16
 import { nodeVersionProblem } from "./base/node-version.ts";
 
 const problem = nodeVersionProblem(process.versions.node);

@@ -1,6 +1,7 @@
 import { OciError, type OciErrorCode } from "../oci/errors.ts";
 import { formatReference, formatRepo } from "../oci/reference.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
+import { FillStoppedError } from "../proxy/fill-errors.ts";
 import { RememberedAbsenceError } from "../proxy/remembered.ts";
 import { StorageError, type StorageFault } from "../storage/blob-store.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
@@ -27,6 +28,9 @@ export function toOciError(err: unknown, context: ErrorContext): OciError {
   }
   if (err instanceof StorageError) {
     return ofStorage(err);
+  }
+  if (err instanceof FillStoppedError) {
+    return new OciError("UNAVAILABLE", `Weir has ended this download: ${err.message}; try again`, { cause: err });
   }
   return new OciError("UNKNOWN", "Weir has failed to answer this request; its log says why", { cause: err });
 }

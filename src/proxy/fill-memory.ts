@@ -1,9 +1,9 @@
 /** Free blocks kept for the next download; the rest is left to the garbage collector. */
-const MAX_FREE_BYTES = 16 * 1024 * 1024;
+const MAX_FREE_BYTES = 8 * 1024 * 1024;
 /** What all windows together should hold: the more fills run, the less each gets. */
 const WINDOW_BUDGET = 64 * 1024 * 1024;
 /** What the buffers of all readers of spool files together should hold. */
-const READER_BUDGET = 32 * 1024 * 1024;
+const READER_BUDGET = 16 * 1024 * 1024;
 /** With less the system calls cost more than the copying. */
 const LEAST_READ_BYTES = 64 * 1024;
 const LARGEST_READ_BYTES = 1024 * 1024;

@@ -25,17 +25,22 @@ export function seededBlob(seed: string, size: number, algorithm: DigestAlgorith
 }
 
 const STAMP_EVERY = 1024 * 1024;
+const STAMP_BYTES = 8;
 
 /** A blob that is made while it is read, however large: random blocks of 1 MiB that begin with their number. */
 export function stampedBlob(seed: string, size: number): BlobContent {
   const block = seededBytes(seed, STAMP_EVERY);
+  const stamp = Buffer.alloc(STAMP_BYTES);
   const read = (start: number, end: number): Buffer => {
     const bytes = Buffer.allocUnsafe(end - start);
     for (let at = start; at < end; ) {
       const offset = at % STAMP_EVERY;
       const length = Math.min(end - at, STAMP_EVERY - offset);
       block.copy(bytes, at - start, offset, offset + length);
-      if (offset === 0 && length >= 8) bytes.writeBigUInt64BE(BigInt(at / STAMP_EVERY), at - start);
+      if (offset < STAMP_BYTES) {
+        stamp.writeBigUInt64BE(BigInt(Math.floor(at / STAMP_EVERY)));
+        stamp.copy(bytes, at - start, offset, Math.min(STAMP_BYTES, offset + length));
+      }
       at += length;
     }
     return bytes;

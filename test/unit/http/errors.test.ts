@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { cacheInfoOf, type ErrorContext, errorAnswer, toOciError } from "../../../src/http/errors.ts";
 import { createRouteTable, type RoutedCall, routeRequest } from "../../../src/http/route.ts";
 import { OciError } from "../../../src/oci/errors.ts";
+import { FillStoppedError } from "../../../src/proxy/fill-errors.ts";
 import { RememberedAbsenceError } from "../../../src/proxy/remembered.ts";
 import { StorageError } from "../../../src/storage/blob-store.ts";
 import { normaliseRepository } from "../../../src/upstream/adapters/index.ts";
@@ -162,6 +163,14 @@ describe("toOciError: Weir's own", () => {
       code,
       message,
       detail: { reason: fault },
+    });
+  });
+
+  test("a download that Weir ended itself is a 503 that invites another try", () => {
+    expect(toOciError(new FillStoppedError("Weir is stopping"), context("blob"))).toMatchObject({
+      status: 503,
+      code: "UNAVAILABLE",
+      message: "Weir has ended this download: Weir is stopping; try again",
     });
   });
 

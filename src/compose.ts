@@ -130,6 +130,9 @@ async function start(
 
   const root = await openRoot(config.storage.filesystem.root);
   onStop(() => root.close());
+  if (root.full) {
+    log.warn({ root: root.path }, "the storage has no room, or no inode, left (see df and df -i): nothing can be kept");
+  }
   const blobs = await createFsBlobStore({ root: root.path, log });
   onStop(() => blobs.close());
   const repositories = createRepositories(createCachedObjects(await createFsSmallObjects({ root: root.path })), log);

@@ -14,6 +14,8 @@ export interface WeirOptions {
   /** Data folder; left out, one of its own. */
   readonly root?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Node's own options. */
+  readonly nodeOptions?: readonly string[];
   /** What must never stand in the output; looked for when the process ends. */
   readonly secrets?: readonly string[];
 }
@@ -85,9 +87,12 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
       return await current().exited;
     },
     async start() {
-      running = await start(network.command([process.execPath, MAIN, "serve", "--config", file]), {
-        ...(options.env === undefined ? {} : { env: options.env }),
-      });
+      running = await start(
+        network.command([process.execPath, ...(options.nodeOptions ?? []), MAIN, "serve", "--config", file]),
+        {
+          ...(options.env === undefined ? {} : { env: options.env }),
+        },
+      );
       await ready("weir", running, () => answers(`http://${admin}/readyz`, 200, network));
     },
   };

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -107,6 +107,27 @@ describe("B15 a file that is not what its name says", () => {
     },
   );
 
+  test("changed in whatever way, and the time of it hidden: another version", async () => {
+    await store.put(digest, bytes, call);
+    const version = async (): Promise<string | undefined> => {
+      const blob = await store.open(digest, call);
+      await blob?.close();
+      return blob?.version;
+    };
+    const seen = [await version()];
+    expect(await version()).toBe(seen[0]);
+    const { atime, mtime } = await stat(fileOf(digest));
+    await writeFile(fileOf(digest), Buffer.alloc(bytes.length));
+    await utimes(fileOf(digest), atime, mtime);
+    seen.push(await version());
+    await truncate(fileOf(digest), 1_000);
+    seen.push(await version());
+    await store.delete(digest, call);
+    await store.put(digest, bytes, call);
+    seen.push(await version());
+    expect(new Set(seen).size).toBe(4);
+  });
+
   test("a folder: corrupt, not absent", async () => {
     await mkdir(fileOf(digest), { recursive: true });
     await expect(store.stat(digest, call)).rejects.toMatchObject({ fault: "corrupt" });
@@ -117,8 +138,12 @@ describe("B15 a file that is not what its name says", () => {
 test("a file where a folder should be is a fault with a sentence, not an absence", async () => {
   await mkdir(join(root, "docker/registry/v2"), { recursive: true });
   await writeFile(join(root, "docker/registry/v2/blobs"), "");
-  for (const asked of [store.stat(digest, call), store.open(digest, call), store.put(digest, bytes, call)]) {
-    await expect(asked).rejects.toMatchObject({ fault: "unavailable", message: /a file stands where a folder should/ });
+  for (const ask of [
+    () => store.stat(digest, call),
+    () => store.open(digest, call),
+    () => store.put(digest, bytes, call),
+  ]) {
+    await expect(ask()).rejects.toMatchObject({ fault: "unavailable", message: /a file stands where a folder should/ });
   }
   await writeFile(join(root, "spooled"), bytes);
   await expect(store.ingest(digest, join(root, "spooled"), call)).rejects.toMatchObject({ fault: "unavailable" });

@@ -62,6 +62,8 @@ export async function stopServer(child: ChildProcess): Promise<void> {
 export function cpuSeconds(pids: readonly number[]): number {
   let ticks = 0;
   for (const pid of pids) {
+    // nginx has helpers that end by themselves.
+    if (!existsSync(`/proc/${pid}/stat`)) continue;
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     ticks += Number(fields[11]) + Number(fields[12]);

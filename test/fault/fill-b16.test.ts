@@ -8,8 +8,8 @@ import { createSpool } from "../../src/storage/spool.ts";
 import { runSchedule, type ScheduleReport } from "../support/fill-schedule.ts";
 import { filesOpenBelow } from "../support/open-files.ts";
 
-const COUNT = Number(process.env.WEIR_FILL_SCHEDULES ?? 2000);
-const SEED = Number(process.env.WEIR_FILL_SEED ?? Date.now() % 2 ** 31);
+const COUNT = Number(process.env.WEIR_TEST_FILL_SCHEDULES ?? 2000);
+const SEED = Number(process.env.WEIR_TEST_FILL_SEED ?? Date.now() % 2 ** 31);
 const TIMEOUT_MS = 60_000 + COUNT * 50;
 /** Memory, where there is some: the schedules wait for the disk thousands of times. */
 const FOLDER = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
@@ -38,7 +38,7 @@ test(
         if (open.length > 0) throw new Error(`files are open: ${open.join(" ")}`);
         if (unhandled.length > 0) throw new Error("an unhandled rejection", { cause: unhandled[0] });
       } catch (error) {
-        const again = `WEIR_FILL_SEED=${seed} WEIR_FILL_SCHEDULES=1`;
+        const again = `WEIR_TEST_FILL_SEED=${seed} WEIR_TEST_FILL_SCHEDULES=1`;
         throw new Error(`schedule ${seed} (${again}): ${(error as Error).message}`, { cause: error });
       }
     }

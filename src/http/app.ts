@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import Koa from "koa";
 import type { Log } from "../base/log.ts";
 import { OciError } from "../oci/errors.ts";
-import type { Proxy as PullThrough } from "../proxy/answers.ts";
+import type { PullThrough } from "../proxy/answers.ts";
 import { finishedRequest, type RequestRecord } from "./access-log.ts";
 import { type Answer, NO_CACHE_INFO } from "./answer.ts";
 import { commonHeaders } from "./common-headers.ts";

@@ -4,14 +4,7 @@ import { formatNextLink } from "../oci/link.ts";
 import { OCI_INDEX } from "../oci/media-types.ts";
 import { formatContentRange, parseRange } from "../oci/range.ts";
 import { formatReferrers } from "../oci/referrers.ts";
-import type {
-  BlobAnswer,
-  CacheInfo,
-  ManifestAnswer,
-  ProxyCall,
-  Proxy as PullThrough,
-  Visibility,
-} from "../proxy/answers.ts";
+import type { BlobAnswer, CacheInfo, ManifestAnswer, ProxyCall, PullThrough, Visibility } from "../proxy/answers.ts";
 import { type Answer, jsonAnswer, NO_CACHE_INFO } from "./answer.ts";
 import { entityTag, matchesEntityTag, rangeApplies } from "./conditional.ts";
 import type { RoutedCall } from "./route.ts";

@@ -1,7 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { LimitsConfig, ListenAddress, ServerConfig } from "../config/types.ts";
-import type { Proxy as PullThrough } from "../proxy/answers.ts";
+import type { PullThrough } from "../proxy/answers.ts";
 import { createApp } from "./app.ts";
 import { createListener, LISTENER_TIMEOUTS, type ListenerTimeouts } from "./listener.ts";
 import type { HttpObserver } from "./observer.ts";

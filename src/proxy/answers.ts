@@ -130,7 +130,7 @@ export interface CatalogAnswer {
 }
 
 /** The pull-through as http/ sees it. Rejects with OciError, UpstreamError or StorageError; http/errors.ts renders them. */
-export interface Proxy {
+export interface PullThrough {
   manifest(call: ManifestCall): Promise<ManifestAnswer>;
   blob(call: BlobCall): Promise<BlobAnswer>;
   tags(call: TagsCall): Promise<TagsAnswer>;

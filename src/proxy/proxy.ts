@@ -7,7 +7,7 @@ import type { StateStore } from "../state/state-store.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import type { Upstream } from "../upstream/upstream.ts";
-import type { Proxy as PullThrough } from "./answers.ts";
+import type { PullThrough } from "./answers.ts";
 import { Background } from "./background.ts";
 import { Blobs } from "./blobs.ts";
 import { Catalog } from "./catalog.ts";

@@ -16,7 +16,7 @@ import type {
   CatalogCall,
   ManifestAnswer,
   ManifestCall,
-  Proxy as PullThrough,
+  PullThrough,
   ReferrersAnswer,
   ReferrersCall,
   TagsAnswer,

@@ -1,8 +1,8 @@
 import { LRUCache } from "lru-cache";
 import type { ByteStream } from "../base/byte-stream.ts";
 import type { CallOptions } from "../base/call.ts";
+import { FairSemaphore } from "../base/fair-semaphore.ts";
 import type { Log } from "../base/log.ts";
-import { Semaphore } from "../base/semaphore.ts";
 import { SingleFlight } from "../base/single-flight.ts";
 import type { DownloadConfig, FreshnessConfig } from "../config/types.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
@@ -65,7 +65,7 @@ export class Blobs {
   readonly #verified = new LRUCache<Digest, Verified>({ max: MAX_VERIFIED });
   readonly #verifying = new Set<Digest>();
   /** One blob is read at a time: clients have the disk first. */
-  readonly #verifier = new Semaphore(1);
+  readonly #verifier = new FairSemaphore(1);
 
   constructor(deps: BlobsDeps) {
     this.#deps = deps;
@@ -234,7 +234,7 @@ export class Blobs {
     this.#verifying.add(digest);
     this.#deps.background
       .own(async (signal) => {
-        const leave = await this.#verifier.acquire({ signal });
+        const leave = await this.#verifier.acquire(digest, { signal });
         try {
           await this.#verify(digest, { signal });
         } finally {

@@ -10,6 +10,7 @@ import {
   startDocker,
 } from "../support/engines.ts";
 import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
+import { hubUpstream } from "../support/hub-weir.ts";
 import { bigImage } from "../support/images.ts";
 import { createLab, type Lab } from "../support/lab.ts";
 import { toolTest } from "../support/tools.ts";
@@ -49,12 +50,7 @@ async function world(): Promise<World> {
     config: {
       routing: { default: "docker.io" },
       upstreams: {
-        "docker.io": {
-          type: "dockerhub",
-          endpoints: [hub.registryUrl],
-          realms: [new URL(hub.tokenUrl).hostname],
-          redirects: { allow: ["127.0.0.0/8"] },
-        },
+        "docker.io": hubUpstream(hub),
       },
     },
   });

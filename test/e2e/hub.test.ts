@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
-import { type Image, sha256, smallImage } from "../support/images.ts";
-import { type HttpReply, httpRequest } from "../support/network.ts";
+import { hubUpstream, pullByHead } from "../support/hub-weir.ts";
+import { type Image, smallImage } from "../support/images.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const PASSWORD = "dckr_pat_not_to_be_seen";
@@ -22,35 +22,11 @@ async function weirBefore(
     secrets: [PASSWORD],
     config: {
       upstreams: {
-        "docker.io": {
-          type: "dockerhub",
-          endpoints: [hub.registryUrl],
-          realms: [new URL(hub.tokenUrl).hostname],
-          redirects: { allow: ["127.0.0.0/8"] },
-          ...more.upstream,
-        },
+        "docker.io": { ...hubUpstream(hub), ...more.upstream },
       },
       ...more.sections,
     },
   });
-}
-
-/** Pulls as containerd does: HEAD of the tag, then everything by digest, here one after the other. */
-async function pull(weir: WeirProcess, repository: string, tag: string, image: Image): Promise<void> {
-  const base = `${weir.url}/v2/docker.io/${repository}`;
-  const head = expectStatus(200, await httpRequest(`${base}/manifests/${tag}`, { method: "HEAD" }));
-  expect(head.headers["docker-content-digest"]).toBe(image.root.digest);
-  const manifest = expectStatus(200, await httpRequest(`${base}/manifests/${image.root.digest}`));
-  expect(sha256(manifest.body)).toBe(image.root.digest);
-  for (const blob of image.blobs) {
-    const reply = expectStatus(200, await httpRequest(`${base}/blobs/${blob.digest}`));
-    expect(sha256(reply.body)).toBe(blob.digest);
-  }
-}
-
-function expectStatus(status: number, reply: HttpReply): HttpReply {
-  expect([reply.status, status === reply.status ? "" : reply.body.toString()]).toEqual([status, ""]);
-  return reply;
 }
 
 /** The upstream requests that a pull costs once a token is at hand. */
@@ -76,7 +52,7 @@ test("Docker Hub: one 401 and one token make a repository warm, then every reque
   hub.add("library/app", second, ["2"]);
   const weir = await weirBefore(hub);
 
-  await pull(weir, "library/app", "1", first);
+  await pullByHead(weir.url, "library/app", "1", first);
   expect(hub.lines()).toEqual([
     "registry HEAD /v2/library/app/manifests/1 none 401",
     "token GET /token none 200",
@@ -84,10 +60,10 @@ test("Docker Hub: one 401 and one token make a repository warm, then every reque
   ]);
 
   hub.clearLedger();
-  await pull(weir, "library/app", "1", first);
+  await pullByHead(weir.url, "library/app", "1", first);
   expect(hub.lines()).toEqual([]);
 
-  await pull(weir, "library/app", "2", second);
+  await pullByHead(weir.url, "library/app", "2", second);
   expect(hub.lines()).toEqual(costOf("library/app", "2", second));
 });
 
@@ -101,12 +77,12 @@ test("Docker Hub: a private repository with a credential, which is in no output 
     sections: { access: { privateToAnonymous: true } },
   });
 
-  await pull(weir, "myorg/app", "1", first);
+  await pullByHead(weir.url, "myorg/app", "1", first);
   expect(hub.count({ role: "token", authorization: "basic", status: 200 })).toBe(1);
   expect(hub.count({ authorization: "basic" })).toBe(1);
   expect(hub.count({ role: "cdn", authorization: "none" })).toBe(first.blobs.length);
 
   hub.clearLedger();
-  await pull(weir, "myorg/app", "2", second);
+  await pullByHead(weir.url, "myorg/app", "2", second);
   expect(hub.lines()).toEqual(costOf("myorg/app", "2", second));
 });

@@ -112,6 +112,12 @@ test("an abort after the place was given changes nothing", async () => {
   expect(await semaphore.acquire("a", forever)).toBeTypeOf("function");
 });
 
+test("an aborted signal gets no place", async () => {
+  const semaphore = new FairSemaphore(1);
+  await expect(semaphore.acquire("a", { signal: AbortSignal.abort(new Error("gone")) })).rejects.toThrow("gone");
+  expect(await semaphore.acquire("a", forever)).toBeTypeOf("function");
+});
+
 test("U8 whatever happens: never more than the limit, nobody waits beside a place that is theirs, all get in", async () => {
   const key = fc.constantFrom("a", "b", "c", "d");
   const come = fc.record({ do: fc.constant("come" as const), key });

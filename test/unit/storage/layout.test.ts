@@ -112,8 +112,8 @@ test("R6 a key that passes stays below its root", () => {
         expect(error).toBeInstanceOf(RangeError);
         return;
       }
-      expect(new URL(`file:///root/${text.split("/").map(encodeURIComponent).join("/")}`).pathname).toMatch(
-        /^\/root\/./,
+      expect(new URL(`file:///store/${text.split("/").map(encodeURIComponent).join("/")}`).pathname).toMatch(
+        /^\/store\/./,
       );
     }),
   );

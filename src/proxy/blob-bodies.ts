@@ -44,6 +44,15 @@ export async function* verifiedWhole(
   }
 }
 
+/** Whether the blob's content is what its digest names. Leaves it open. */
+export async function hashesTo(blob: OpenBlob, digest: Digest, o: CallOptions): Promise<boolean> {
+  const hasher = createHasher(digestAlgorithm(digest));
+  for await (const chunk of blob.read(0, blob.size, o)) {
+    hasher.update(chunk);
+  }
+  return hasher.digest() === digest;
+}
+
 /** `length` bytes of an upstream's body, no more and no fewer. Destroys the body at the end. */
 export async function* exactly(body: Readable, length: number, upstream: string): ByteStream {
   let left = length;

@@ -14,7 +14,7 @@ import type { Repositories } from "../storage/repositories.ts";
 import { type BlobBody, type Upstream, UpstreamError } from "../upstream/upstream.ts";
 import type { BlobAnswer, BlobCall, CacheInfo } from "./answers.ts";
 import { type Background, waitFor } from "./background.ts";
-import { exactly, heldPart, inMemory, verifiedWhole } from "./blob-bodies.ts";
+import { exactly, hashesTo, heldPart, inMemory, verifiedWhole } from "./blob-bodies.ts";
 import type { Fill, Fills } from "./fills.ts";
 import type { Listings } from "./listings.ts";
 import type { Target } from "./manifests-by-digest.ts";
@@ -177,12 +177,20 @@ export class Blobs {
     const { repo, standing } = target;
     const { digest } = call;
     const known = this.#verified.get(digest);
-    const right = known?.size ?? (await this.#deps.listings.sizeOf(repo, digest, call));
-    if (right !== undefined && right !== held.size) {
+    if (known !== undefined && known.size !== held.size) {
       await this.#discard(digest, call);
       return undefined;
     }
-    const verified = known?.version === held.version;
+    let verified = known?.version === held.version;
+    const listed = verified ? held.size : await this.#deps.listings.sizeOf(repo, digest, call);
+    if (listed !== undefined && listed !== held.size) {
+      // The file may be short, or the manifest wrong; anybody's manifest must not cost the others a good blob.
+      verified = await hashesTo(held, digest, call);
+      await this.#settle(digest, held, verified, call);
+      if (!verified) {
+        return undefined;
+      }
+    }
     const { size } = held;
     const part = call.head || call.range === undefined ? undefined : satisfiable(call, size);
     const answer = { digest, size, visibility: standing.visibility, cache, part };
@@ -250,9 +258,10 @@ export class Blobs {
     if (held === undefined) {
       return;
     }
-    const settled = (agrees: boolean): Promise<void> => this.#settle(digest, held, agrees, o);
-    for await (const _ of verifiedWhole(held, digest, settled, o)) {
-      // The chunks are nobody's.
+    try {
+      await this.#settle(digest, held, await hashesTo(held, digest, o), o);
+    } finally {
+      await held.close();
     }
   }
 

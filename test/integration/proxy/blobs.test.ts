@@ -265,6 +265,22 @@ describe("B15 damage under a link", () => {
     expect(bench.hub.taken()).toHaveLength(2);
   });
 
+  test.each([
+    ["small", SMALL],
+    ["large", LARGE],
+  ])("%s, whole, and listed with a wrong size: the manifest is wrong, and the blob stays", async (name, bytes) => {
+    const digest = bench.hub.pushBlob("library/nginx", bytes);
+    const layers = [{ mediaType: "application/tar", digest, size: bytes.length + 1 }];
+    bench.hub.push("library/nginx", OCI_MANIFEST, { layers }, `lying-${name}`);
+    await bench.pull(`${NGINX}@${digest}`);
+    await bench.get(`${NGINX}:lying-${name}`);
+    await bench.restart();
+    bench.hub.taken();
+    expect((await bench.pull(`${NGINX}@${digest}`)).equals(bytes)).toBe(true);
+    expect(bench.hub.taken()).toEqual([]);
+    expect(await bench.blobs.stat(digest, bench)).toMatchObject({ size: bytes.length });
+  });
+
   test("large, truncated and listed: fetched again, unseen", async () => {
     const digest = await push(LARGE, { listed: true });
     await bench.pull(`${NGINX}@${digest}`);

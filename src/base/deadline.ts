@@ -23,3 +23,24 @@ export function withDeadline(signal: AbortSignal, ms: number, clock: Clock): Dea
   );
   return { signal: AbortSignal.any([signal, expired.signal]), clear: () => timer.abort() };
 }
+
+/**
+ * What `work` gives, but no later than `ms` milliseconds from now: then it rejects with a {@link DeadlineError}, and with the
+ * reason of `signal` when that aborts, whether or not `work` heeds the signal that it is handed.
+ */
+export async function beforeDeadline<T>(
+  ms: number,
+  o: { readonly signal: AbortSignal; readonly clock: Clock },
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { signal, clear } = withDeadline(o.signal, ms, o.clock);
+  try {
+    return await new Promise<T>((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      signal.throwIfAborted();
+      work(signal).then(resolve, reject);
+    });
+  } finally {
+    clear();
+  }
+}

@@ -29,7 +29,10 @@ export function createMemoryState<V>(deps: MemoryStateDeps): StateStore<V> {
     clear: () => entries.clear(),
     has: (key: string) => entries.has(key),
   };
-  const keyv = new Keyv<Entry<V>>({ store, serialization: false });
+  const keyv = new Keyv<Entry<V>>({ store });
+  // Values stay in this process.
+  keyv.serialize = undefined;
+  keyv.deserialize = undefined;
   // Keyv turns a failing store into a miss; without a listener nobody would ever know.
   keyv.on("error", (error: unknown) => deps.log.warn({ err: error }, "the state store failed"));
   return {

@@ -1,9 +1,10 @@
 import { LRUCache } from "lru-cache";
 import type { CallOptions } from "../base/call.ts";
-import type { CredentialConfig, UpstreamConfig } from "../config/types.ts";
+import type { UpstreamConfig } from "../config/types.ts";
 import { type Challenge, parseChallenges } from "../oci/challenge.ts";
 import { formatScope, parseScope, repositoryScope } from "../oci/scope.ts";
 import type { Adapter } from "./adapters/adapter.ts";
+import type { Credential } from "./credentials/credential.ts";
 import type { Answer } from "./exchange.ts";
 import { shownUrl } from "./exchange.ts";
 import { judgeRealm } from "./realm.ts";
@@ -21,10 +22,11 @@ export type Access = "pull" | "tags";
 
 /** On whose behalf a request is authorised. */
 export interface Subject {
+  /** As the registry has it: with the endpoint's prefix. */
   readonly repository: string;
   readonly access: Access;
   /** Undefined asks anonymously. */
-  readonly credential: CredentialConfig | undefined;
+  readonly credential: Credential | undefined;
 }
 
 /** How one request is authorised. */
@@ -67,7 +69,9 @@ type ScopeForm = { readonly actions: readonly string[] } | { readonly fixed: rea
 const NO_GRANT: Grant = { scheme: "none", authorization: undefined, token: undefined };
 
 export interface AuthDeps {
-  readonly upstream: UpstreamConfig;
+  readonly upstream: Pick<UpstreamConfig, "name" | "realms">;
+  /** The registry's own address. */
+  readonly registry: URL;
   readonly adapter: Adapter;
   readonly tokens: TokenService;
 }
@@ -89,10 +93,10 @@ export class Authenticator {
   async prepare(subject: Subject, o: CallOptions): Promise<Grant> {
     const known = this.#known;
     if (known === undefined) {
-      return NO_GRANT;
+      return this.#deps.adapter.basicOnly ? this.#basic(subject) : NO_GRANT;
     }
     if (known.scheme === "basic") {
-      return basicGrant(subject.credential);
+      return this.#basic(subject);
     }
     try {
       const wanted = { ...known, scopes: this.#scopesFor(subject) };
@@ -128,7 +132,7 @@ export class Authenticator {
     }
     if (challenge === "basic") {
       this.#known = { scheme: "basic" };
-      return async () => basicGrant(subject.credential);
+      return async () => this.#basic(subject);
     }
     if (token !== undefined) {
       if (token.fresh && (token.challenged || compared === "same")) {
@@ -169,9 +173,17 @@ export class Authenticator {
 
   #scopesFor(subject: Subject): readonly string[] {
     const forms = this.#known?.scheme === "bearer" ? this.#known.scopes : undefined;
-    const form = forms?.get(subject.access) ?? forms?.get("pull") ?? { actions: ["pull"] };
+    const form = forms?.get(subject.access) ??
+      this.#expected(subject.access) ??
+      forms?.get("pull") ?? { actions: ["pull"] };
     const usual = "fixed" in form ? form.fixed : [formatScope(repositoryScope(subject.repository, form.actions))];
     return this.#oddScopes.get(oddKey(subject)) ?? usual;
+  }
+
+  /** What the registry wants without having said so yet. */
+  #expected(access: Access): ScopeForm | undefined {
+    const { tagActions } = this.#deps.adapter;
+    return access === "tags" && tagActions !== undefined ? { actions: tagActions } : undefined;
   }
 
   #learn(challenge: Wanted, subject: Subject): void {
@@ -192,10 +204,10 @@ export class Authenticator {
 
   /** Throws `refused` where the realm may not be asked on this subject's behalf. */
   #tokenRequest(wanted: Wanted, subject: Subject): TokenRequest {
-    const { upstream, adapter } = this.#deps;
+    const { upstream, registry, adapter } = this.#deps;
     const { credential } = subject;
     const trust = judgeRealm(wanted.realm, {
-      endpoint: upstream.endpoint,
+      endpoint: registry,
       pinned: adapter.realms,
       listed: upstream.realms,
       trustsSiblings: adapter.trustsSiblingRealms,
@@ -219,16 +231,28 @@ export class Authenticator {
     return { realm, service, scopes, credential, side: trust === "own" ? "own" : "foreign" };
   }
 
+  /** Throws `refused` for an identity token, which is good for a realm only. */
+  #basic({ credential }: Subject): Grant {
+    if (credential === undefined) {
+      return NO_GRANT;
+    }
+    if (credential.form === "identity-token") {
+      const { name } = this.#deps.upstream;
+      const label = JSON.stringify(credential.label);
+      throw new UpstreamError(
+        name,
+        "refused",
+        `${name}: credential ${label} is an identity token, but the registry takes a user name and password only`,
+        { credential: credential.label },
+      );
+    }
+    return { scheme: "basic", authorization: basicAuthorization(credential), token: undefined };
+  }
+
   async #bearer(request: TokenRequest, challenged: boolean, o: CallOptions): Promise<Grant> {
     const { value, fresh } = await this.#deps.tokens.get(request, o);
     return { scheme: "bearer", authorization: `Bearer ${value}`, token: { request, value, fresh, challenged } };
   }
-}
-
-function basicGrant(credential: CredentialConfig | undefined): Grant {
-  return credential === undefined
-    ? NO_GRANT
-    : { scheme: "basic", authorization: basicAuthorization(credential), token: undefined };
 }
 
 function hasRealm(parameters: ReadonlyMap<string, string>, base: URL): boolean {

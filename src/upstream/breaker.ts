@@ -67,6 +67,11 @@ export class Breaker {
     return this.#refusal !== undefined;
   }
 
+  /** The failure that opened it, or of the last probe; undefined where it is closed. */
+  get failure(): Failure | undefined {
+    return this.#refusal?.failure;
+  }
+
   /** Why nothing is let through now; undefined where {@link admit} may be called. */
   refusal(): Refusal | undefined {
     if (this.#refusal === undefined) return undefined;

@@ -2,6 +2,7 @@ import { finished, type Readable } from "node:stream";
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../base/clock.ts";
 import { Breaker, FAILURES_TO_OPEN, type Failure, type Outcome, type Tell } from "./breaker.ts";
+import type { BreakerStatus } from "./outlook.ts";
 import type { Lane } from "./transport.ts";
 import {
   type OriginRole,
@@ -32,7 +33,7 @@ export interface BreakersDeps {
 /** What of an exchange decides how its outcome is read. */
 interface Asked {
   readonly kind: UpstreamKind;
-  readonly method: "GET" | "HEAD";
+  readonly method: "GET" | "HEAD" | "POST";
   readonly lane: Lane;
 }
 
@@ -58,16 +59,39 @@ export class Breakers {
 
   /** Throws an {@link UpstreamError} with `breakerOpen` where `origin` is not to be asked now. */
   check(origin: string): void {
-    const refusal = this.#tracked.get(origin)?.breaker.refusal();
+    const refusal = this.refusal(origin);
     if (refusal === undefined) return;
+    // One that is asked for is not the one to be forgotten.
+    this.#tracked.get(origin);
+    throw refusal;
+  }
+
+  /** What {@link check} would throw; changes nothing. */
+  refusal(origin: string): UpstreamError | undefined {
+    const refusal = this.#tracked.peek(origin)?.breaker.refusal();
+    if (refusal === undefined) return undefined;
     const { upstream, clock } = this.#deps;
     const { failure, untilMs } = refusal;
-    throw new UpstreamError(
+    return new UpstreamError(
       upstream,
       failure.fault,
       `${upstream}: ${origin} is not asked before ${new Date(untilMs).toISOString()}: ${FAILURES_TO_OPEN} requests in a row have failed, and none has been answered since (${describe(failure)})`,
       { breakerOpen: true, retryAfterMs: untilMs - clock.now() },
     );
+  }
+
+  /** Of every origin that was asked of late. */
+  status(): readonly BreakerStatus[] {
+    return [...this.#tracked.entries()].map(([origin, { breaker, role }]) => {
+      const failure = breaker.failure;
+      return {
+        origin,
+        role,
+        open: breaker.open,
+        untilMs: breaker.refusal()?.untilMs,
+        reason: failure === undefined ? undefined : describe(failure),
+      };
+    });
   }
 
   /** Lets one exchange with `origin` through, to be followed to its end; or throws as {@link check} does. */

@@ -1,4 +1,5 @@
-import { type AddressClass, compileAddressList } from "./address.ts";
+import { type AddressClass, compileAddressList, foldHost } from "./address.ts";
+import { isThisMachine } from "./egress.ts";
 
 /** One connection about to be made: the name asked for and the address that it turned out to be. */
 export interface ConnectTarget {
@@ -8,6 +9,12 @@ export interface ConnectTarget {
 
 /** Decides over a connection at the moment it is made: a sentence that says why not, or undefined to go ahead. */
 export type ConnectRule = (target: ConnectTarget) => string | undefined;
+
+/**
+ * Decides over a host name that a proxy on the way would resolve, so that its address stays unknown here: `go` leaves it to
+ * the proxy, `resolve` looks it up here, has the address judged, and gives the proxy that instead of the name.
+ */
+export type NameRule = (host: string) => "go" | "resolve" | { readonly refused: string };
 
 export interface ConnectRuleOptions {
   /** As in the configuration, for messages. */
@@ -23,6 +30,8 @@ export interface ConnectRules {
   readonly own: ConnectRule;
   /** For where redirects and untold token realms lead. */
   readonly foreign: ConnectRule;
+  /** The same two, for names behind a proxy. Literal addresses are judged as anywhere. */
+  readonly behindProxy: { readonly own: NameRule; readonly foreign: NameRule };
 }
 
 /**
@@ -31,6 +40,8 @@ export interface ConnectRules {
  */
 export function createConnectRules(options: ConnectRuleOptions): ConnectRules {
   const listed = compileAddressList(options.allow);
+  const unlisted = (host: string, kind: AddressClass): string =>
+    `${host} is at a ${kind} address; list it under upstreams.${options.upstream}.redirects.allow if it is meant to be reached`;
   let ownAddress: "unknown" | "private" | "public" = "unknown";
 
   return {
@@ -49,7 +60,16 @@ export function createConnectRules(options: ConnectRuleOptions): ConnectRules {
       if (kind === "public" || atHome || listed(host, address)) {
         return undefined;
       }
-      return `${host} is at a ${kind} address; list it under upstreams.${options.upstream}.redirects.allow if it is meant to be reached`;
+      return unlisted(host, kind);
+    },
+    behindProxy: {
+      own: () => (options.dynamic ? "resolve" : "go"),
+      foreign: (host) => {
+        if (options.dynamic) {
+          return "resolve";
+        }
+        return isThisMachine(foldHost(host)) && !listed(host, "") ? { refused: unlisted(host, "loopback") } : "go";
+      },
     },
   };
 }

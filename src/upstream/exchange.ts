@@ -2,7 +2,6 @@ import type { Readable } from "node:stream";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { quote } from "../base/quote.ts";
-import type { UpstreamConfig } from "../config/types.ts";
 import type { Breakers } from "./breakers.ts";
 import type { HeaderView } from "./header-view.ts";
 import type { Lane, Side, Transport, TransportResponse } from "./transport.ts";
@@ -20,15 +19,22 @@ const MAX_SHOWN_SEGMENT = 140;
 /** One question to an upstream, before redirects. */
 export interface Ask {
   readonly kind: UpstreamKind;
-  readonly method: "GET" | "HEAD";
+  /** A POST is sent to where it is meant for, and its redirect is handed out. */
+  readonly method: "GET" | "HEAD" | "POST";
   readonly url: URL;
   readonly side: Side;
   readonly lane: Lane;
   readonly headers: Readonly<Record<string, string>>;
+  /** Of a POST. */
+  readonly body?: string;
+  /** As {@link TransportRequest.headersMs}. */
+  readonly headersMs?: number;
   /** Sent until a redirect leads to another origin, and not again after that. */
   readonly authorization: string | undefined;
   /** `hand-out` gives the redirect itself to the caller; `same-origin` refuses to be led to another origin. */
   readonly redirects: "follow" | "hand-out" | "same-origin";
+  /** Told of each answer of the origin that was asked, redirects included: what it says in its headers is its own word. */
+  answered?(answer: Pick<Answer, "status" | "headers">): void;
 }
 
 export interface Answer {
@@ -46,7 +52,10 @@ export interface Answer {
 }
 
 export interface ExchangeDeps {
-  readonly upstream: UpstreamConfig;
+  /** The upstream's name. */
+  readonly upstream: string;
+  /** The registry's own address. */
+  readonly registry: URL;
   readonly transport: Transport;
   readonly breakers: Breakers;
   readonly clock: Clock;
@@ -74,7 +83,7 @@ export class Exchange {
 
   /** Throws what {@link ask} would where the registry itself is known to be down: before anything is done for a request to it. */
   checkRegistry(): void {
-    this.#deps.breakers.check(this.#deps.upstream.endpoint.origin);
+    this.#deps.breakers.check(this.#deps.registry.origin);
   }
 
   /**
@@ -83,11 +92,14 @@ export class Exchange {
    * then.
    */
   async ask(ask: Ask, o: CallOptions): Promise<Answer> {
-    const registry = this.#deps.upstream.endpoint.origin;
+    const registry = this.#deps.registry.origin;
     let { url, side, authorization } = ask;
     for (let hop = 0; ; hop += 1) {
       const answer = await this.#once(ask, { url, side, authorization, hop }, o);
-      if (!isRedirect(answer.status) || ask.redirects === "hand-out") {
+      if (answer.direct) {
+        ask.answered?.(answer);
+      }
+      if (!isRedirect(answer.status) || ask.redirects === "hand-out" || ask.method === "POST") {
         return answer;
       }
       answer.discard();
@@ -116,12 +128,23 @@ export class Exchange {
     const { url, side, authorization, hop } = step;
     const watch = breakers.admit(url.origin, ask);
     const startedMs = clock.now();
+    const told = o.trail?.begin("exchange", {
+      upstream,
+      kind: ask.kind,
+      method: ask.method,
+      url: shownUrl(url),
+      range: ask.headers.range,
+      hop,
+    });
+    let receivedBytes = 0;
     let settled = false;
     const report = (status: number | undefined, fault: UpstreamFault | undefined, durationMs: number): void => {
       if (!settled) {
         settled = true;
+        told?.end({});
+        told?.add({ status, fault });
         observer.exchange({
-          upstream: upstream.name,
+          upstream,
           kind: ask.kind,
           method: ask.method,
           url: shownUrl(url),
@@ -139,11 +162,14 @@ export class Exchange {
         method: ask.method,
         url,
         headers: authorization === undefined ? ask.headers : { ...ask.headers, authorization },
+        ...(ask.body === undefined ? {} : { body: ask.body }),
+        ...(ask.headersMs === undefined ? {} : { headersMs: ask.headersMs }),
         lane: ask.lane,
         side,
         signal: o.signal,
         received: (bytes) => {
-          observer.received(upstream.name, ask.kind, bytes);
+          observer.received(upstream, ask.kind, bytes);
+          receivedBytes += bytes;
           watch.received();
         },
       });
@@ -154,6 +180,10 @@ export class Exchange {
     }
     const durationMs = clock.now() - startedMs;
     watch.responded(response);
+    told?.end({ status: response.status });
+    if (told !== undefined) {
+      response.body.once("close", () => told.add({ bytes: receivedBytes }));
+    }
     return {
       status: response.status,
       headers: response.headers,
@@ -166,7 +196,7 @@ export class Exchange {
   }
 
   #follow(answer: Answer, ask: Ask, hop: number): URL {
-    const { name, endpoint } = this.#deps.upstream;
+    const { upstream: name, registry } = this.#deps;
     const location = answer.headers.get("location");
     const from = shownUrl(answer.url);
     if (location === undefined || !URL.canParse(location, answer.url.href)) {
@@ -187,7 +217,7 @@ export class Exchange {
     if (next.protocol !== "https:" && next.protocol !== "http:") {
       throw refuse(`${next.protocol} is not followed`);
     }
-    if (next.protocol === "http:" && (endpoint.protocol === "https:" || ask.url.protocol === "https:")) {
+    if (next.protocol === "http:" && (registry.protocol === "https:" || ask.url.protocol === "https:")) {
       throw refuse("it leads from https to plain http");
     }
     if (ask.redirects === "same-origin" && next.origin !== ask.url.origin) {

@@ -1,3 +1,5 @@
+import type { HeaderView } from "./header-view.ts";
+
 /** No registry means more than a day; what says so is mistaken, and believing it would close an upstream for good. */
 const MAX_DELAY_MS = 24 * 3600 * 1000;
 
@@ -35,6 +37,11 @@ export function parseRetryAfter(header: string | undefined, nowMs: number): numb
   }
   const instant = Date.parse(text);
   return Number.isNaN(instant) ? undefined : clampDelay(instant - nowMs);
+}
+
+/** How long an answer asks to be left alone, milliseconds up to a day: by its header, or in its envelope's message. */
+export function retryAfterOf(headers: HeaderView, message: string, nowMs: number): number | undefined {
+  return parseRetryAfter(headers.get("retry-after"), nowMs) ?? retryAfterInMessage(message);
 }
 
 /** GHCR has no header; its message says `retry-after: 880.092µs, allowed: 44000/minute`. */

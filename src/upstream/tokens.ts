@@ -2,13 +2,20 @@ import { LRUCache } from "lru-cache";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { SingleFlight } from "../base/single-flight.ts";
-import type { CredentialConfig } from "../config/types.ts";
-import { answerError } from "./answer-error.ts";
+import type { Adapter } from "./adapters/adapter.ts";
+import { answerError, type ErrorContext } from "./answer-error.ts";
+import type { Credential } from "./credentials/credential.ts";
 import { parseJson, readDocument } from "./document.ts";
-import { type Answer, type Exchange, shownUrl } from "./exchange.ts";
+import { type Answer, type Ask, type Exchange, shownUrl } from "./exchange.ts";
+import { faultOfRefusal } from "./fault.ts";
+import type { FirstLogins } from "./first-logins.ts";
+import type { QuotaSubject, Quotas } from "./quota.ts";
 import { withRetries } from "./retry.ts";
 import type { Side } from "./transport.ts";
-import { UpstreamError, type UpstreamFault } from "./upstream.ts";
+import { UpstreamError } from "./upstream.ts";
+
+/** Whom the token is for, as OAuth2 has it; token services log it and ask no more of it. */
+const CLIENT_ID = "weir";
 
 /** Tokens of registries with many access entries come near 8 KiB; a header could not carry more than this anyway. */
 const TOKEN_BODY = { bytes: 64 * 1024, name: "what a token may take" };
@@ -31,7 +38,7 @@ export interface TokenRequest {
   readonly service: string | undefined;
   readonly scopes: readonly string[];
   /** Undefined asks anonymously. */
-  readonly credential: CredentialConfig | undefined;
+  readonly credential: Credential | undefined;
   /** Which rule about addresses the realm falls under. */
   readonly side: Side;
 }
@@ -44,7 +51,10 @@ export interface Token {
 
 export interface TokenDeps {
   readonly upstream: string;
+  readonly adapter: Adapter;
   readonly exchange: Exchange;
+  readonly quotas: Quotas;
+  readonly logins: FirstLogins;
   readonly clock: Clock;
   random(): number;
 }
@@ -54,7 +64,10 @@ interface CachedToken {
   readonly usedUntilMs: number;
 }
 
-/** Gets bearer tokens by the GET form of the distribution token spec and keeps them while they last. */
+/**
+ * Gets bearer tokens and keeps them while they last: by the GET form of the distribution token spec, which every realm
+ * knows, and for an identity token by the OAuth2 form, which alone takes one.
+ */
 export class TokenService {
   readonly #deps: TokenDeps;
   readonly #cache = new LRUCache<string, CachedToken>({
@@ -78,7 +91,7 @@ export class TokenService {
       return { value: cached.value, fresh: false };
     }
     const { value } = await this.#flights.run(key, o, (signal) =>
-      withRetries(this.#deps, signal, () => this.#fetch(request, key, { ...o, signal })),
+      withRetries(this.#deps, signal, () => this.#logIn(request, key, { ...o, signal })),
     );
     return { value, fresh: true };
   }
@@ -91,28 +104,32 @@ export class TokenService {
     }
   }
 
-  async #fetch(request: TokenRequest, key: string, o: CallOptions): Promise<string> {
-    const { upstream, exchange, clock } = this.#deps;
+  async #logIn(request: TokenRequest, key: string, o: CallOptions): Promise<string> {
     const { credential } = request;
+    const fetch = (): Promise<string> => this.#fetch(request, key, o);
+    return await (credential === undefined ? fetch() : this.#deps.logins.run(credential, o, fetch, () => "accepted"));
+  }
+
+  async #fetch(request: TokenRequest, key: string, o: CallOptions): Promise<string> {
+    const { upstream, exchange, clock, quotas } = this.#deps;
     const askedMs = clock.now();
+    const subject: QuotaSubject = { credential: request.credential?.label, kind: "token", method: "GET" };
+    quotas.check(subject);
     const answer = await exchange.ask(
       {
+        ...tokenForm(request),
         kind: "token",
-        method: "GET",
-        url: tokenUrl(request),
         side: request.side,
         lane: "documents",
-        headers: { accept: "application/json", "accept-encoding": "identity", "user-agent": "weir" },
-        authorization: credential === undefined ? undefined : basicAuthorization(credential),
-        redirects: credential === undefined ? "follow" : "same-origin",
+        answered: ({ status, headers }) => {
+          if (status !== 429) quotas.observe(subject, { status, headers, bodyText: undefined, realm: true });
+        },
       },
       o,
     );
     try {
       if (answer.status !== 200) {
-        const fault = tokenFault(answer.status, credential !== undefined);
-        const context = { upstream, clock, fault, missing: "repository", credential: credential?.label } as const;
-        throw await answerError(answer, context, o);
+        throw await answerError(answer, this.#errorContext(answer, request, subject), o);
       }
       const { value, expiresIn } = readToken(
         upstream,
@@ -129,11 +146,32 @@ export class TokenService {
       throw error;
     }
   }
+
+  #errorContext(answer: Answer, { credential }: TokenRequest, subject: QuotaSubject): ErrorContext {
+    const { upstream, adapter, clock, quotas } = this.#deps;
+    const { status, headers, direct } = answer;
+    const scheme = credential === undefined ? "none" : credential.form === "password" ? "basic" : "token";
+    return {
+      upstream,
+      clock,
+      faultOf: ({ code, message }) => {
+        if (status === 429) return "quota";
+        const refusal = { status, from: "realm", scheme, challengeError: undefined, code, message } as const;
+        const fault = faultOfRefusal(adapter, refusal);
+        return fault === "bad-answer" ? "status" : fault;
+      },
+      missing: "repository",
+      credential: credential?.label,
+      throttled: (bodyText) => {
+        if (direct) quotas.observe(subject, { status, headers, bodyText, realm: true });
+      },
+    };
+  }
 }
 
 /** `Basic` credentials in UTF-8 (RFC 7617). */
-export function basicAuthorization(credential: CredentialConfig): string {
-  return `Basic ${Buffer.from(`${credential.username}:${credential.password.reveal()}`).toString("base64")}`;
+export function basicAuthorization({ username, secret }: Credential): string {
+  return `Basic ${Buffer.from(`${username}:${secret.reveal()}`).toString("base64")}`;
 }
 
 /** Seconds that a token lasts: what the answer says, else what the token says, else the spec's 60. */
@@ -154,7 +192,32 @@ function lifetimeInJwt(token: string, nowMs: number): number | undefined {
 }
 
 function keyOf({ realm, service, scopes, credential }: TokenRequest): string {
-  return JSON.stringify([realm.href, service ?? null, scopes.toSorted(), credential?.label ?? null]);
+  return JSON.stringify([realm.href, service ?? null, scopes.toSorted(), credential?.fingerprint ?? null]);
+}
+
+/** The request's own part: a password goes into a header, a refresh token into the body, and neither into the URL. */
+function tokenForm(
+  request: TokenRequest,
+): Pick<Ask, "method" | "url" | "headers" | "body" | "authorization" | "redirects"> {
+  const { realm, credential } = request;
+  const headers = { accept: "application/json", "accept-encoding": "identity", "user-agent": "weir" };
+  if (credential?.form === "identity-token") {
+    return {
+      method: "POST",
+      url: realm,
+      headers: { ...headers, "content-type": "application/x-www-form-urlencoded" },
+      body: refreshForm(request, credential).toString(),
+      authorization: undefined,
+      redirects: "hand-out",
+    };
+  }
+  return {
+    method: "GET",
+    url: tokenUrl(request),
+    headers,
+    authorization: credential === undefined ? undefined : basicAuthorization(credential),
+    redirects: credential === undefined ? "follow" : "same-origin",
+  };
 }
 
 function tokenUrl({ realm, service, scopes, credential }: TokenRequest): URL {
@@ -171,18 +234,15 @@ function tokenUrl({ realm, service, scopes, credential }: TokenRequest): URL {
   return url;
 }
 
-/** A token service that says no, says it about the repository (upstreams.md rule 7), or with 401 about the credential. */
-function tokenFault(status: number, withCredential: boolean): UpstreamFault {
-  switch (status) {
-    case 401:
-      return withCredential ? "credential" : "denied";
-    case 403:
-      return "denied";
-    case 429:
-      return "quota";
-    default:
-      return "status";
-  }
+/** The OAuth2 form of the distribution token spec; scopes stand in one value here. */
+function refreshForm({ service, scopes }: TokenRequest, { secret }: Credential): URLSearchParams {
+  return new URLSearchParams({
+    grant_type: "refresh_token",
+    client_id: CLIENT_ID,
+    ...(service === undefined ? {} : { service }),
+    ...(scopes.length === 0 ? {} : { scope: scopes.join(" ") }),
+    refresh_token: secret.reveal(),
+  });
 }
 
 function readToken(upstream: string, answer: Answer, bytes: Uint8Array): { value: string; expiresIn: unknown } {

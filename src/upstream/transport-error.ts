@@ -5,6 +5,11 @@ export class AddressRefusedError extends Error {
   override readonly name = "AddressRefusedError";
 }
 
+/** The proxy on the way could not be used; the message names it, and nothing that is for it only. */
+export class ProxyError extends Error {
+  override readonly name = "ProxyError";
+}
+
 export class HeadersLateError extends Error {
   override readonly name = "HeadersLateError";
 
@@ -52,6 +57,9 @@ export function isReset(error: UpstreamError): boolean {
 function explain(error: unknown): { fault: UpstreamFault; reason: string } {
   if (error instanceof AddressRefusedError) {
     return { fault: "refused", reason: error.message };
+  }
+  if (error instanceof ProxyError) {
+    return { fault: "connect", reason: error.message };
   }
   if (error instanceof HeadersLateError) {
     return { fault: "timeout", reason: error.message };

@@ -1,24 +1,24 @@
 import { promises as dns } from "node:dns";
-import { readFileSync } from "node:fs";
-import { isIP, type LookupFunction } from "node:net";
 import type { Readable } from "node:stream";
-import { getCACertificates } from "node:tls";
-import { Agent, buildConnector, Dispatcher } from "undici";
+import { Agent, type buildConnector, Dispatcher } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
-import type { UpstreamConfig } from "../config/types.ts";
-import type { ConnectRule, ConnectRules } from "./connect-rule.ts";
+import type { EnvironmentProxies, UpstreamConfig } from "../config/types.ts";
+import type { ConnectRules } from "./connect-rule.ts";
+import { createEgress, type Egress } from "./egress.ts";
 import { type HeaderView, headerView } from "./header-view.ts";
-import { AddressRefusedError, HeadersLateError, TooManyHeadersError, transportError } from "./transport-error.ts";
+import { createConnector } from "./transport-connect.ts";
+import { HeadersLateError, TooManyHeadersError, transportError } from "./transport-error.ts";
+import { proxyAuthorization, refusal } from "./tunnel.ts";
 
 /** Real registries send under 60; parsing and keeping thousands serves nobody but an attacker. */
 const MAX_HEADER_LINES = 512;
 
-/** Node kills an attempt at one of several addresses after 250 ms, which is less than a far registry's handshake takes. */
-const ADDRESS_ATTEMPT_MS = 500;
-
 /** Idle connections outlive the gap between two pulls of one image, but not a balancer's usual 60 s. */
 const KEEP_ALIVE_MS = 30_000;
+
+/** What only a proxy answers: it wants to know who asks, and a registry would never. */
+const PROXY_REFUSES = 407;
 
 /** A body that nobody wants is worth reading to its end only while that is cheaper than a new connection. */
 const DISCARD_BYTES = 64 * 1024;
@@ -31,7 +31,11 @@ export type Lane = "documents" | "bodies";
 export type Side = "own" | "foreign";
 
 export interface TransportRequest {
-  readonly method: "GET" | "HEAD";
+  readonly method: "GET" | "HEAD" | "POST";
+  /** Of a POST. */
+  readonly body?: string;
+  /** For the headers of an answer that is known to take longer than `timeouts.headers`, milliseconds. */
+  readonly headersMs?: number;
   /** `http:` or `https:`; user info and fragment are not sent. */
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
@@ -68,12 +72,18 @@ export type Lookup = (hostname: string) => Promise<readonly ResolvedAddress[]>;
 
 export interface TransportOptions {
   readonly upstream: UpstreamConfig;
+  /** Origin that the client certificate is for. */
+  readonly registry: string;
   readonly clock: Clock;
   readonly rules: ConnectRules;
   /** Bytes of a response's headers. */
   readonly maxHeaderBytes: number;
   readonly lookup?: Lookup | undefined;
+  /** Counts where the upstream has no proxy of its own. */
+  readonly proxies?: EnvironmentProxies | undefined;
 }
+
+const systemLookup: Lookup = (hostname) => dns.lookup(hostname, { all: true });
 
 /** Reads the TLS files that the configuration names; throws with the key when one cannot be read. */
 export function createTransport(options: TransportOptions): Transport {
@@ -82,6 +92,7 @@ export function createTransport(options: TransportOptions): Transport {
 
 class UndiciTransport implements Transport {
   readonly #options: TransportOptions;
+  readonly #egress: Egress;
   readonly #agents: Readonly<Record<Side, Readonly<Record<Lane, Agent>>>>;
 
   constructor(options: TransportOptions) {
@@ -92,6 +103,7 @@ class UndiciTransport implements Transport {
         connect,
         connections: maxConnections,
         pipelining: 1,
+        // undici's window for a stream of HTTP/2 is too small for blobs from far away: scripts/bench/http2.ts --rtt 40.
         allowH2: false,
         maxHeaderSize: options.maxHeaderBytes,
         // undici starts this one anew with every 1xx answer; the deadline in `send` does not.
@@ -99,8 +111,10 @@ class UndiciTransport implements Transport {
         bodyTimeout: timeouts.bodyMs,
         keepAliveTimeout: KEEP_ALIVE_MS,
       });
-    const own = ruledConnector(options, options.rules.own, readTls(options.upstream, "own"));
-    const foreign = ruledConnector(options, options.rules.foreign, readTls(options.upstream, "foreign"));
+    this.#egress = createEgress(options.upstream.proxy, options.proxies);
+    const connecting = { ...options, egress: this.#egress, resolve: options.lookup ?? systemLookup };
+    const own = createConnector(connecting, "own");
+    const foreign = createConnector(connecting, "foreign");
     this.#agents = {
       own: { documents: agent(own), bodies: agent(own) },
       foreign: { documents: agent(foreign), bodies: agent(foreign) },
@@ -110,10 +124,13 @@ class UndiciTransport implements Transport {
   send(request: TransportRequest): Promise<TransportResponse> {
     const { signal, url } = request;
     const { name, timeouts } = this.#options.upstream;
+    // In the clear a proxy is asked for the whole URL on each connection; behind TLS it was asked for the connection.
+    const proxy = url.protocol === "http:" ? this.#egress.proxyFor(url) : undefined;
+    const target = `${url.pathname}${url.search}`;
     const fail = (error: unknown): unknown => (signal.aborted ? signal.reason : transportError(name, url, error));
     const dispatcher = new WatchedDispatcher(this.#agents[request.side][request.lane], {
       clock: this.#options.clock,
-      headersMs: timeouts.headersMs,
+      headersMs: Math.max(timeouts.headersMs, request.headersMs ?? 0),
       received: (bytes) => request.received(bytes),
       fail,
     });
@@ -128,20 +145,27 @@ class UndiciTransport implements Transport {
       dispatcher
         .request({
           origin: url.origin,
-          path: `${url.pathname}${url.search}`,
+          path: proxy === undefined ? target : `${url.origin}${target}`,
           method: request.method,
-          headers: request.headers,
+          headers: proxy === undefined ? request.headers : { ...request.headers, ...proxyAuthorization(proxy) },
+          body: request.body ?? null,
           signal,
         })
         .finally(() => signal.removeEventListener("abort", onAbort))
         .then(
-          ({ statusCode, headers, body }) =>
+          ({ statusCode, headers, body }) => {
+            if (proxy !== undefined && statusCode === PROXY_REFUSES) {
+              discard(body, this.#options.clock);
+              reject(fail(refusal(proxy.url.host, url.host, statusCode)));
+              return;
+            }
             resolve({
               status: statusCode,
               headers: headerView(headers),
               body,
               discard: () => discard(body, this.#options.clock),
-            }),
+            });
+          },
           (error) => reject(fail(error)),
         );
     });
@@ -245,78 +269,4 @@ class WatchedHandler implements Dispatcher.DispatchHandler {
     const told = this.#watch.fail(error);
     this.#handler.onResponseError?.(controller, told instanceof Error ? told : error);
   }
-}
-
-/**
- * A connector that asks `rule` about each address at the moment of connecting, so that a name that resolves differently from
- * one look-up to the next gains nothing. One forbidden address among several is enough to refuse the host.
- */
-function ruledConnector(
-  options: TransportOptions,
-  rule: ConnectRule,
-  tls: buildConnector.BuildOptions,
-): buildConnector.connector {
-  const resolve = options.lookup ?? ((hostname) => dns.lookup(hostname, { all: true }));
-  const lookup: LookupFunction = (hostname, wanted, callback) => {
-    const failed = (error: unknown): void => callback(error instanceof Error ? error : new Error(String(error)), "", 0);
-    resolve(hostname).then((addresses) => {
-      for (const { address } of addresses) {
-        const refusal = rule({ host: hostname, address });
-        if (refusal !== undefined) {
-          failed(new AddressRefusedError(refusal));
-          return;
-        }
-      }
-      const [first] = addresses;
-      if (first === undefined) {
-        failed(new Error(`${hostname} has no address`));
-      } else if (wanted.all === true) {
-        callback(null, [...addresses]);
-      } else {
-        callback(null, first.address, first.family);
-      }
-    }, failed);
-  };
-  const connect = buildConnector({
-    ...tls,
-    allowH2: false,
-    timeout: options.upstream.timeouts.connectMs,
-    lookup,
-    autoSelectFamily: true,
-    autoSelectFamilyAttemptTimeout: ADDRESS_ATTEMPT_MS,
-  });
-  return (target, callback) => {
-    const literal = target.hostname.replace(/^\[(.*)\]$/, "$1");
-    const refusal = isIP(literal) === 0 ? undefined : rule({ host: literal, address: literal });
-    if (refusal === undefined) {
-      connect(target, callback);
-    } else {
-      queueMicrotask(() => callback(new AddressRefusedError(refusal), null));
-    }
-  };
-}
-
-/** The operator's CAs count beside the usual ones, and everywhere; the client certificate is shown to the registry alone. */
-function readTls(upstream: UpstreamConfig, side: Side): buildConnector.BuildOptions {
-  const { tls } = upstream;
-  const read = (key: "ca" | "cert" | "key"): string | undefined => {
-    const path = tls[key];
-    if (path === undefined) {
-      return undefined;
-    }
-    try {
-      return readFileSync(path, "utf8");
-    } catch (cause) {
-      throw new Error(`upstreams.${upstream.name}.tls.${key}: cannot read ${path}`, { cause });
-    }
-  };
-  const ca = read("ca");
-  const cert = side === "own" ? read("cert") : undefined;
-  const key = side === "own" ? read("key") : undefined;
-  return {
-    rejectUnauthorized: !tls.insecureSkipVerify,
-    ...(ca === undefined ? {} : { ca: [...getCACertificates("default"), ca] }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-  };
 }

@@ -3,6 +3,9 @@ import type { CallOptions } from "../base/call.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference } from "../oci/reference.ts";
 import type { Referrer } from "../oci/referrers.ts";
+import type { CredentialStatus } from "./credentials/credential.ts";
+import type { Outlook } from "./outlook.ts";
+import type { QuotaStatus } from "./rate-limit.ts";
 
 /**
  * One configured upstream registry as the proxy sees it: its repositories, asked with its own credentials and rules.
@@ -12,7 +15,7 @@ import type { Referrer } from "../oci/referrers.ts";
 export interface Upstream {
   /** The name that stands in image references; lower case, with the port if it has one. */
   readonly name: string;
-  /** True where a configured credential applies to the repository, so that an answer says nothing about the public. */
+  /** True where a configured credential applies to the repository, a client certificate among them, so that an answer says nothing about the public. */
   hasCredential(repository: string): boolean;
   /** One HEAD; `digest` is missing where the registry sends no `Docker-Content-Digest`. */
   headManifest(repository: string, reference: Reference, o: CallOptions): Promise<ManifestHead>;
@@ -22,8 +25,8 @@ export interface Upstream {
    */
   getManifest(repository: string, reference: Reference, o: ManifestGetOptions): Promise<ManifestBody | "not-modified">;
   /**
-   * A HEAD to the registry that is not followed through its redirect: a 2xx or a redirect proves that the repository has the
-   * blob (upstreams.md rule 14). `size` is given where the registry answered itself.
+   * Proves that the repository has the blob, without reading it, in the way that the kind of registry takes: mostly by a HEAD
+   * that is not followed through its redirect (upstreams.md rule 14). `size` is given where the answer told it.
    */
   headBlob(repository: string, digest: Digest, o: CallOptions): Promise<BlobHead>;
   /** The blob's size, by `GET` with `Range: bytes=0-0` through the redirect; for registries whose HEAD says nothing. */
@@ -47,6 +50,17 @@ export interface Upstream {
    * where the reference is `absent`.
    */
   isPublic(repository: string, reference: Reference, o: CallOptions): Promise<boolean>;
+  /**
+   * Little is left of the quota that a request for a manifest of the repository, by `GET` if left out, would count under
+   * (`freshness.whenBudgetLow`), so that what can be put off should be. Asks nobody.
+   */
+  budgetLow(repository: string, method?: "GET" | "HEAD"): boolean;
+  /** What is known of its limits; asks nobody. */
+  quotaStatus(): readonly QuotaStatus[];
+  /** What is known of its credentials; asks nobody. */
+  credentialStatus(): readonly CredentialStatus[];
+  /** What would become of questions about the repository now; asks nobody and changes nothing. */
+  outlook(repository: string): Outlook;
   /**
    * It is not in the configuration any more. What is under way on it goes on, and may ask again, but the state that it has
    * reported to the observer (open breakers) is taken back and reported no more.

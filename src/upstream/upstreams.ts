@@ -88,8 +88,8 @@ export function createUpstreams({ create, allowsDynamic, createDynamic }: Upstre
   };
 }
 
-/** The same for two configurations if an upstream made of one serves for the other. Freshness is the proxy's business. */
-function identityOf({ freshness: _, ...config }: UpstreamConfig): string {
+/** The same for two configurations if an upstream made of one serves for the other. Freshness and content are the proxy's business. */
+function identityOf({ freshness: _freshness, allow: _allow, deny: _deny, ...config }: UpstreamConfig): string {
   const { ca, cert, key } = config.tls;
   return fingerprint([config, [ca, cert, key].map(contentHash)]);
 }

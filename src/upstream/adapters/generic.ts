@@ -1,11 +1,22 @@
+import { readRateLimitHeaders } from "../rate-limit.ts";
 import type { Adapter } from "./adapter.ts";
 
-/** Any registry that follows the distribution spec and whatever challenge it sends. */
+/** Any registry that follows the distribution spec and whatever challenge it sends; what the others differ from. */
 export const generic: Adapter = {
   type: "generic",
+  normalise: (repository) => repository,
   realms: [],
   trustsSiblingRealms: true,
-  normalise: (repository) => repository,
-  // GitLab says invalid_token for a project that one may not read, so the parameter decides nothing here.
-  denies: () => true,
+  basicOnly: false,
+  tagActions: undefined,
+  readFault: () => undefined,
+  blobProof: "head",
+  maxTags: undefined,
+  redirectsReferrersToPages: false,
+  manifestHeadMs: 0,
+  readRateLimit: readRateLimitHeaders,
+  // Rates per second or minute, of an address or a project: whatever is asked next counts as well.
+  classify429: () => "abuse",
+  countsAgainstQuota: (kind) => kind !== "token",
+  quotaProbe: undefined,
 };

@@ -2,9 +2,10 @@ import { onTestFinished } from "vitest";
 import type { Clock } from "../../../src/base/clock.ts";
 import { silentLog } from "../../../src/base/log.ts";
 import { Secret } from "../../../src/base/secret.ts";
-import type { CredentialConfig, LimitsConfig, UpstreamConfig } from "../../../src/config/types.ts";
+import type { LimitsConfig, PasswordCredentialConfig, UpstreamConfig } from "../../../src/config/types.ts";
 import { type Digest, digestOf } from "../../../src/oci/digest.ts";
 import type { Reference } from "../../../src/oci/reference.ts";
+import { createMemoryState } from "../../../src/state/memory-state.ts";
 import { createUpstream, type UpstreamDeps } from "../../../src/upstream/create.ts";
 import {
   type BreakerChange,
@@ -12,6 +13,7 @@ import {
   UpstreamError,
   type UpstreamExchange,
 } from "../../../src/upstream/upstream.ts";
+import { memoryParkedCredentials } from "../../support/parked-credentials.ts";
 import {
   type LedgerEntry,
   type ScriptEntry,
@@ -63,8 +65,15 @@ export const LIMITS: LimitsConfig = { manifestSize: 4 << 20, requestHeaders: 64 
 
 export const PASSWORD = "hunter2-s3cret";
 
-export function credential(over: Partial<CredentialConfig> = {}): CredentialConfig {
-  return { label: "ci", username: "robot", password: new Secret(PASSWORD), repositories: undefined, ...over };
+export function credential(over: Partial<PasswordCredentialConfig> = {}): PasswordCredentialConfig {
+  return {
+    source: "password",
+    label: "ci",
+    username: "robot",
+    password: new Secret(PASSWORD),
+    repositories: undefined,
+    ...over,
+  };
 }
 
 export interface Bench {
@@ -90,10 +99,20 @@ export function openUpstream(
     name: "reg.example",
     type: "generic",
     aliases: [],
-    endpoint,
+    endpoints: [
+      {
+        url: endpoint,
+        prefix: "",
+        type: over.type ?? "generic",
+        credentials: (over.credentials ?? []).map(({ label }) => label),
+      },
+    ],
     credentials: [],
     realms: [],
     redirects: { allow: [] },
+    allow: [],
+    deny: [],
+    proxy: "none",
     freshness: {
       defaultMs: 0,
       rules: [],
@@ -102,11 +121,14 @@ export function openUpstream(
       onGone: "keep",
       negativeMs: 0,
       proofTtlMs: 0,
+      whenBudgetLow: { below: { share: 0.1 } },
     },
     timeouts: { connectMs: 5_000, headersMs: 15_000, bodyMs: 30_000 },
     maxConnections: 8,
+    maxSize: undefined,
     tls: { ca: undefined, cert: undefined, key: undefined, insecureSkipVerify: false },
     budgetStatus: 503,
+    quotaProbeMs: undefined,
     sendNs: false,
     ...over,
   };
@@ -114,6 +136,13 @@ export function openUpstream(
     clock,
     random: () => 0.5,
     log: silentLog,
+    parked: memoryParkedCredentials(),
+    credentialObserver: { credentialParked: () => {}, credentialExpires: () => {} },
+    quotas: {
+      shared: createMemoryState({ clock, log: silentLog }),
+      observer: { quota: () => {}, rateLimited: () => {} },
+      lowBelow: () => config.freshness.whenBudgetLow.below,
+    },
     limits: LIMITS,
     observer: {
       exchange: (e) => exchanges.push(e),

@@ -2,8 +2,8 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { Secret } from "../../../src/base/secret.ts";
 import type { UpstreamConfig } from "../../../src/config/types.ts";
 import { parseDigest } from "../../../src/oci/digest.ts";
-import { type HubDouble, startHubDouble } from "../../support/hub-double.ts";
 import { smallImage } from "../../support/images.ts";
+import { type HubDouble, startHubDouble } from "../../support/registries/dockerhub.ts";
 import { type Bench, byDigest, credential, failure, o, openUpstream, readAll, tag } from "./bench.ts";
 
 const PASSWORD = "dckr_pat_hub";
@@ -14,7 +14,7 @@ let hub: HubDouble;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  hub = await startHubDouble(stack, { account: { username: "weir", password: PASSWORD } });
+  hub = await startHubDouble(stack, { accounts: [{ username: "weir", password: PASSWORD }] });
   hub.add("library/app", image, ["1"]);
   hub.add("team/private", image, ["1"], "private");
 });
@@ -22,7 +22,7 @@ beforeEach(async () => {
 afterEach(() => stack.disposeAsync());
 
 function dockerHub(over: Partial<UpstreamConfig> = {}): Bench {
-  return openUpstream(new URL(hub.registryUrl), {
+  return openUpstream(new URL(hub.url), {
     name: "docker.io",
     type: "dockerhub",
     realms: ["127.0.0.2"],

@@ -316,18 +316,19 @@ describe("TLS", () => {
     expect((await failure(upstream.headManifest("a", tag("1"), o()))).fault).toBe("tls");
   });
 
-  test("U2 the client certificate is shown to the registry and to nobody else", async () => {
-    await using stack = new AsyncDisposableStack();
+  /** HTTPS servers that note which client certificate each request came with. */
+  async function askingForCertificates(stack: AsyncDisposableStack) {
     const authority = await createAuthority(stack);
-    const server = await authority.issue(["127.0.0.1", "127.0.0.2"]);
+    const server = await authority.issue(["127.0.0.1", "127.0.0.2", "127.0.0.3"]);
     const client = await authority.issue(["weir.example"]);
     const shown: string[] = [];
-    const listen = async (host: string, location: string | undefined): Promise<string> => {
+    const listen = async (host: string, status: number, location?: string, challenge?: string): Promise<string> => {
       const options = { cert: server.cert, key: server.key, ca: await readFile(authority.caFile) };
       const https = createServer({ ...options, requestCert: true, rejectUnauthorized: false }, (request, response) => {
         const certificate = (request.socket as TLSSocket).getPeerCertificate();
         shown.push(`${host} ${certificate.subjectaltname ?? "none"}`);
-        response.writeHead(location === undefined ? 404 : 307, location === undefined ? {} : { location }).end();
+        const headers = { ...(location && { location }), ...(challenge && { "www-authenticate": challenge }) };
+        response.writeHead(status, headers).end();
       });
       stack.defer(() => {
         https.closeAllConnections();
@@ -337,13 +338,53 @@ describe("TLS", () => {
       await once(https, "listening");
       return `https://${host}:${(https.address() as AddressInfo).port}`;
     };
-    const registry = await listen("127.0.0.1", `${await listen("127.0.0.2", undefined)}/x`);
-    const { upstream } = openUpstream(new URL(registry), {
-      tls: { ca: authority.caFile, cert: client.certFile, key: client.keyFile, insecureSkipVerify: false },
-      redirects: { allow: ["127.0.0.2"] },
-    });
+    const tls = { ca: authority.caFile, cert: client.certFile, key: client.keyFile, insecureSkipVerify: false };
+    return { listen, shown, tls };
+  }
+
+  test("U2 the client certificate is shown to the registry and to nobody else", async () => {
+    await using stack = new AsyncDisposableStack();
+    const { listen, shown, tls } = await askingForCertificates(stack);
+    const registry = await listen("127.0.0.1", 307, `${await listen("127.0.0.2", 404)}/x`);
+    const { upstream } = openUpstream(new URL(registry), { tls, redirects: { allow: ["127.0.0.2"] } });
     expect((await failure(upstream.headManifest("a", tag("1"), o()))).fault).toBe("absent");
     expect(shown).toEqual(["127.0.0.1 DNS:weir.example", "127.0.0.2 none"]);
+  });
+
+  test("U2 nor to a token realm of another host, though the operator lists it", async () => {
+    await using stack = new AsyncDisposableStack();
+    const { listen, shown, tls } = await askingForCertificates(stack);
+    const realm = await listen("127.0.0.2", 503);
+    const registry = await listen("127.0.0.1", 401, undefined, `Bearer realm="${realm}/token"`);
+    const { upstream } = openUpstream(new URL(registry), { tls, realms: [new URL(realm).host] });
+    expect((await failure(upstream.headManifest("a", tag("1"), o()))).fault).toBe("status");
+    expect([...new Set(shown)]).toEqual(["127.0.0.1 DNS:weir.example", "127.0.0.2 none"]);
+  });
+
+  test("A1 what a client certificate opens is not public, and nobody is asked whether it is", async () => {
+    await using stack = new AsyncDisposableStack();
+    const { listen, shown, tls } = await askingForCertificates(stack);
+    const { upstream } = openUpstream(new URL(await listen("127.0.0.1", 200)), { tls });
+    expect(upstream.hasCredential("a")).toBe(true);
+    expect(await upstream.isPublic("a", tag("1"), o())).toBe(false);
+    expect(shown).toEqual([]);
+  });
+
+  test("U2 and to another endpoint only where that has credentials", async () => {
+    await using stack = new AsyncDisposableStack();
+    const { listen, shown, tls } = await askingForCertificates(stack);
+    const at = async (host: string, credentials: readonly string[]) => {
+      const url = new URL(await listen(host, 429));
+      return { url, prefix: "", type: "generic", credentials } as const;
+    };
+    const endpoints = [await at("127.0.0.1", []), await at("127.0.0.2", []), await at("127.0.0.3", ["ci"])];
+    const { upstream } = openUpstream(new URL("https://unused.invalid"), {
+      tls,
+      endpoints,
+      credentials: [credential()],
+    });
+    expect((await failure(upstream.headManifest("a", tag("1"), o()))).fault).toBe("quota");
+    expect(shown).toEqual(["127.0.0.1 DNS:weir.example", "127.0.0.2 none", "127.0.0.3 DNS:weir.example"]);
   });
 
   test("a TLS file that cannot be read is named with its key", () => {

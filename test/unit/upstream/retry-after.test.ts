@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { parseGoDuration, parseRetryAfter, retryAfterInMessage } from "../../../src/upstream/retry-after.ts";
+import { headerView } from "../../../src/upstream/header-view.ts";
+import {
+  parseGoDuration,
+  parseRetryAfter,
+  retryAfterInMessage,
+  retryAfterOf,
+} from "../../../src/upstream/retry-after.ts";
 
 const NOW = Date.parse("2026-09-01T10:00:00Z");
 const DAY = 24 * 3600 * 1000;
@@ -50,6 +56,16 @@ describe("U6 Retry-After", () => {
     ["", undefined],
   ])("Go duration %s", (text, expected) => {
     expect(parseGoDuration(text)).toBe(expected);
+  });
+
+  test.each<[string, string | undefined, string, number | undefined]>([
+    ["the header", "47", "", 47_000],
+    ["the message", undefined, "retry-after: 1.5s, allowed: 44000/minute", 1_500],
+    ["the header before the message", "3", "retry-after: 1.5s", 3_000],
+    ["a header that says nothing", "soon", "retry-after: 1.5s", 1_500],
+    ["nothing", undefined, "", undefined],
+  ])("of an answer: %s", (_, header, message, expected) => {
+    expect(retryAfterOf(headerView({ "retry-after": header }), message, NOW)).toBe(expected);
   });
 
   test("whatever stands there, the delay is between nothing and a day", () => {

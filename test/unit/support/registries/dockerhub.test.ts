@@ -3,12 +3,14 @@ import { readFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { get } from "node:https";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createAuthority } from "../../support/certificates.ts";
-import { type HubDouble, type HubOptions, startHubDouble } from "../../support/hub-double.ts";
-import { dockerImage, multiArchImage, smallImage } from "../../support/images.ts";
-import { type HttpReply, httpRequest } from "../../support/network.ts";
-import { until } from "../../support/processes.ts";
-import { toolTest } from "../../support/tools.ts";
+import { createAuthority } from "../../../support/certificates.ts";
+import { dockerImage, multiArchImage, smallImage } from "../../../support/images.ts";
+import { type HttpReply, httpRequest } from "../../../support/network.ts";
+import { until } from "../../../support/processes.ts";
+import { recorder } from "../../../support/recorder/recorder.ts";
+import { type HubDouble, startHubDouble } from "../../../support/registries/dockerhub.ts";
+import type { RegistryOptions } from "../../../support/registries/traits.ts";
+import { toolTest } from "../../../support/tools.ts";
 
 const FULL_ACCEPT =
   "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, */*";
@@ -25,7 +27,7 @@ beforeEach(() => {
 
 afterEach(() => stack.disposeAsync());
 
-async function hubWithImage(options: HubOptions = {}): Promise<HubDouble> {
+async function hubWithImage(options: RegistryOptions = {}): Promise<HubDouble> {
   const hub = await startHubDouble(stack, { now: () => nowMs, ...options });
   hub.add("library/nginx", image, ["1.27"]);
   return hub;
@@ -46,7 +48,7 @@ async function ask(
   headers: Record<string, string> = {},
   method = "GET",
 ): Promise<HttpReply> {
-  return await httpRequest(`${hub.registryUrl}${path}`, {
+  return await httpRequest(`${hub.url}${path}`, {
     method,
     headers: {
       accept: FULL_ACCEPT,
@@ -86,7 +88,7 @@ describe("authentication", () => {
 
   test("the token server is on another host; token, access_token, expires_in 300, issued_at", async () => {
     const hub = await hubWithImage();
-    expect(new URL(hub.tokenUrl).hostname).not.toBe(new URL(hub.registryUrl).hostname);
+    expect(new URL(hub.tokenUrl).hostname).not.toBe(new URL(hub.url).hostname);
     const reply = await httpRequest(
       `${hub.tokenUrl}?service=registry.docker.io&scope=repository%3Alibrary%2Fnginx%3Apull`,
     );
@@ -100,7 +102,7 @@ describe("authentication", () => {
   });
 
   test("service must be registry.docker.io exactly; a bad password is 401 at the token endpoint", async () => {
-    const hub = await hubWithImage({ account: { username: "ci", password: "pat" } });
+    const hub = await hubWithImage({ accounts: [{ username: "ci", password: "pat" }] });
     expect((await httpRequest(`${hub.tokenUrl}?service=other`)).status).toBe(400);
     const authorization = `Basic ${Buffer.from("ci:wrong").toString("base64")}`;
     const reply = await httpRequest(`${hub.tokenUrl}?service=registry.docker.io`, { headers: { authorization } });
@@ -108,7 +110,7 @@ describe("authentication", () => {
   });
 
   test("POST form OAuth2 is accepted in practice", async () => {
-    const hub = await hubWithImage({ account: { username: "ci", password: "pat" } });
+    const hub = await hubWithImage({ accounts: [{ username: "ci", password: "pat" }] });
     hub.add("myorg/app", image, ["1"], "private");
     const reply = await httpRequest(hub.tokenUrl, {
       method: "POST",
@@ -119,7 +121,7 @@ describe("authentication", () => {
   });
 
   test("a token is issued for an absent or private repository too; the registry then says insufficient_scope", async () => {
-    const hub = await hubWithImage({ account: { username: "ci", password: "pat" } });
+    const hub = await hubWithImage({ accounts: [{ username: "ci", password: "pat" }] });
     hub.add("myorg/app", image, ["1"], "private");
     for (const repository of ["x/absent", "myorg/app"]) {
       const reply = await ask(hub, `/v2/${repository}/manifests/1`, await tokenFor(hub, repository));
@@ -197,6 +199,33 @@ describe("manifests", () => {
 });
 
 describe("rate limits", () => {
+  test('"probe without cost: HEAD /v2/ratelimitpreview/test/manifests/latest with a token for that repo"', async () => {
+    const hub = await hubWithImage();
+    hub.quota = { limit: 100, windowS: 21_600, remaining: 42 };
+    const token = await tokenFor(hub, "ratelimitpreview/test");
+    const probe = await ask(hub, "/v2/ratelimitpreview/test/manifests/latest", token, {}, "HEAD");
+    expect([probe.status, probe.headers["ratelimit-remaining"]]).toEqual([200, "42;w=21600"]);
+  });
+
+  test("two accounts with a quota of their own each; whoever has none counts as everybody", async () => {
+    const accounts = ["a", "b", "c"].map((username) => ({ username, password: "pat" }));
+    const hub = await hubWithImage({ accounts });
+    hub.quota = { limit: 100, windowS: 21_600, remaining: 10 };
+    hub.quotas.set("a", { limit: 200, windowS: 21_600, remaining: 0 });
+    hub.quotas.set("b", { limit: 200, windowS: 21_600, remaining: 5 });
+    const seen = [];
+    for (const { username } of accounts) {
+      const token = await tokenFor(hub, "library/nginx", `${username}:pat`);
+      const reply = await ask(hub, "/v2/library/nginx/manifests/1.27", token);
+      seen.push([reply.status, reply.headers["ratelimit-remaining"]]);
+    }
+    expect(seen).toEqual([
+      [429, undefined],
+      [200, "4;w=21600"],
+      [200, "9;w=21600"],
+    ]);
+  });
+
   test("ratelimit-limit and -remaining with ;w=; GET lowers it, HEAD does not; absent = unlimited", async () => {
     const hub = await hubWithImage();
     const token = await tokenFor(hub);
@@ -240,7 +269,7 @@ describe("blobs", () => {
   test("307 to the CDN on another host, signed, absolute; Range works", async () => {
     const hub = await hubWithImage();
     const url = await signedUrl(hub);
-    expect(new URL(url).origin).toBe(hub.cdnUrl);
+    expect(new URL(url).origin).toBe(hub.urlOf("cdn"));
     expect((await httpRequest(url)).body).toEqual(Buffer.from(blob.bytes));
     const part = await httpRequest(url, { headers: { range: "bytes=10-19" } });
     expect([part.status, part.headers["content-range"]]).toEqual([206, `bytes 10-19/${blob.bytes.length}`]);
@@ -254,6 +283,8 @@ describe("blobs", () => {
   test("the CDN: 400 when Authorization comes along, 403 for HEAD, a changed signature and after expiry", async () => {
     const hub = await hubWithImage();
     const url = await signedUrl(hub);
+    // What follows brings credentials to the blob store on purpose.
+    recorder.ignore(hub);
     expect((await httpRequest(url, { headers: { authorization: "Bearer x" } })).status).toBe(400);
     expect((await httpRequest(url, { method: "HEAD" })).status).toBe(403);
     expect((await httpRequest(`${url}x`)).status).toBe(403);
@@ -339,11 +370,11 @@ test("an answer that is held comes when it is let go; until then the request cou
 
 test("closed, it refuses connections; listening again, it is where it was, and has what it had", async () => {
   const hub = await hubWithImage();
-  const { registryUrl } = hub;
+  const { url } = hub;
   await hub.close();
   await expect(ask(hub, "/v2/")).rejects.toMatchObject({ code: "ECONNREFUSED" });
   await hub.listen();
-  expect(hub.registryUrl).toBe(registryUrl);
+  expect(hub.url).toBe(url);
   expect((await ask(hub, "/v2/library/nginx/manifests/1.27", await tokenFor(hub))).status).toBe(200);
   hub.removeRepository("library/nginx");
   expect((await ask(hub, "/v2/library/nginx/manifests/1.27", await tokenFor(hub))).status).toBe(401);
@@ -373,7 +404,7 @@ toolTest(["openssl"], "https with an authority of one's own, on all three hosts"
   const authority = await createAuthority(stack);
   const hub = await hubWithImage({ tls: await authority.issue(["127.0.0.1", "127.0.0.2", "127.0.0.3"]) });
   const ca = await readFile(authority.caFile);
-  for (const url of [`${hub.registryUrl}/v2/`, hub.tokenUrl, hub.cdnUrl]) {
+  for (const url of [`${hub.url}/v2/`, hub.tokenUrl, hub.urlOf("cdn")]) {
     const request = get(url, { ca });
     const [response] = (await once(request, "response")) as [IncomingMessage];
     response.resume();

@@ -65,6 +65,8 @@ export interface BlobCall extends ProxyCall {
   readonly range: ByteRangeRequest | undefined;
   /** The client could not tell the end of a body of untold length from a break (HTTP/1.0). */
   readonly needsLength: boolean;
+  /** The client may be sent to where the bytes are. */
+  readonly mayRedirect: boolean;
 }
 
 export interface BlobAnswer {
@@ -80,6 +82,8 @@ export interface BlobAnswer {
    * needs {@link release}.
    */
   readonly body: ByteStream | undefined;
+  /** Where the client gets the whole blob, or a range of it, for some minutes; then there is no `body` and no `part`. */
+  readonly location?: string;
   /** Frees what the answer holds when `body` is not iterated; harmless otherwise. */
   release(): Promise<void>;
 }

@@ -25,21 +25,9 @@ export class Background {
   }
 }
 
-/** Waits for `work` until the signal aborts; the work itself goes on. */
-export function waitFor<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) {
-      onAbort();
-    }
-    signal.addEventListener("abort", onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
-}
-
 export const LATE: unique symbol = Symbol("late");
 
-/** As {@link waitFor}, but no longer than `ms` milliseconds: then {@link LATE}, and the work goes on. */
+/** Waits for `work`, but no longer than `ms` milliseconds: then {@link LATE}, and the work goes on. */
 export async function waitAtMost<T>(
   work: Promise<T>,
   ms: number,

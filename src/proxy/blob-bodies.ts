@@ -5,42 +5,66 @@ import { createHasher, type Digest, digestAlgorithm } from "../oci/digest.ts";
 import { type OpenBlob, StorageError } from "../storage/blob-store.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
 
-/** A part of a held blob. Closes the blob at the end, however it comes. */
-export async function* heldPart(blob: OpenBlob, start: number, end: number, o: CallOptions): ByteStream {
+/** The bytes of a blob from `start` on, up to where they were wanted, from elsewhere than the store. */
+export type Elsewhere = (start: number, error: StorageError) => ByteStream;
+
+/** A part of a held blob, and the rest of it from elsewhere where the store loses it. Closes the blob at the end. */
+export async function* heldPart(
+  blob: OpenBlob,
+  start: number,
+  end: number,
+  elsewhere: Elsewhere,
+  o: CallOptions,
+): ByteStream {
+  let position = start;
   try {
-    yield* blob.read(start, end, o);
+    for await (const chunk of blob.read(start, end, o)) {
+      position += chunk.length;
+      yield chunk;
+    }
+    return;
+  } catch (error) {
+    if (!(error instanceof StorageError)) {
+      throw error;
+    }
+    yield* elsewhere(position, error);
   } finally {
     await blob.close();
   }
 }
 
 /**
- * A whole held blob, hashed on the way: what its last bytes would complete is not let out before the digest agrees. Closes
- * the blob at the end. Throws a StorageError `corrupt` where it does not agree.
+ * A whole held blob, hashed on the way: what its last bytes would complete is not let out before the digest agrees. Where the
+ * store loses it, the rest comes from elsewhere, and nothing is settled. Closes the blob at the end. Throws a StorageError
+ * `corrupt` where the digest does not agree.
  */
 export async function* verifiedWhole(
   blob: OpenBlob,
   digest: Digest,
   settled: (agrees: boolean) => Promise<void>,
+  elsewhere: Elsewhere,
   o: CallOptions,
 ): ByteStream {
+  let lost = false;
+  const goOn: Elsewhere = (start, error) => {
+    lost = true;
+    return elsewhere(start, error);
+  };
   const hasher = createHasher(digestAlgorithm(digest));
   let position = 0;
-  try {
-    for await (const chunk of blob.read(0, blob.size, o)) {
-      hasher.update(chunk);
-      position += chunk.length;
-      if (position === blob.size) {
-        const agrees = hasher.digest() === digest;
+  for await (const chunk of heldPart(blob, 0, blob.size, goOn, o)) {
+    hasher.update(chunk);
+    position += chunk.length;
+    if (position === blob.size) {
+      const agrees = hasher.digest() === digest;
+      if (!lost) {
         await settled(agrees);
-        if (!agrees) {
-          throw new StorageError("corrupt", `the held blob ${digest} does not hash to its digest`);
-        }
       }
-      yield chunk;
+      if (!agrees) {
+        throw new StorageError("corrupt", `the held blob ${digest} does not hash to its digest`);
+      }
     }
-  } finally {
-    await blob.close();
+    yield chunk;
   }
 }
 

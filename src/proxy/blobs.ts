@@ -1,9 +1,10 @@
 import { LRUCache } from "lru-cache";
 import type { ByteStream } from "../base/byte-stream.ts";
-import type { CallOptions } from "../base/call.ts";
+import { type CallOptions, onBehalfOf } from "../base/call.ts";
 import { FairSemaphore } from "../base/fair-semaphore.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { DownloadConfig, FreshnessConfig } from "../config/types.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
@@ -13,12 +14,13 @@ import { type BlobStore, type OpenBlob, StorageError } from "../storage/blob-sto
 import type { Repositories } from "../storage/repositories.ts";
 import { type BlobBody, type Upstream, UpstreamError } from "../upstream/upstream.ts";
 import type { BlobAnswer, BlobCall, CacheInfo } from "./answers.ts";
-import { type Background, waitFor } from "./background.ts";
-import { exactly, hashesTo, heldPart, inMemory, verifiedWhole } from "./blob-bodies.ts";
+import type { Background } from "./background.ts";
+import { type Elsewhere, exactly, hashesTo, heldPart, inMemory, verifiedWhole } from "./blob-bodies.ts";
 import type { Fill, Fills } from "./fills.ts";
 import type { Listings } from "./listings.ts";
 import type { Target } from "./manifests-by-digest.ts";
 import { decideProof } from "./proof.ts";
+import { proofFacts } from "./proof-facts.ts";
 import type { Proofs } from "./proofs.ts";
 import { fillDomain } from "./provenance.ts";
 import { recorded } from "./recorded.ts";
@@ -89,6 +91,11 @@ export class Blobs {
     return call.head ? await this.#describe(target, call) : await this.#fill(target, call);
   }
 
+  /** The blob was deleted: one that comes in its place is looked at anew. */
+  forget(digest: Digest): void {
+    this.#verified.delete(digest);
+  }
+
   /** Something of the repository that its upstream can be asked for. */
   async anythingHeld(repo: RepoRef, o: CallOptions): Promise<Reference | undefined> {
     const { repositories } = this.#deps;
@@ -122,6 +129,12 @@ export class Blobs {
       const cache = await this.#entitled(target, call.digest, call);
       answer = cache && (await this.#hit(target, held, cache, call));
       return answer;
+    } catch (error) {
+      if (!(error instanceof StorageError)) {
+        throw error;
+      }
+      this.#deps.log.warn({ err: error, digest: call.digest }, "a held blob could not be read");
+      return undefined;
     } finally {
       if (answer?.body === undefined) {
         await held.close();
@@ -130,20 +143,10 @@ export class Blobs {
   }
 
   async #entitled(target: Target, digest: Digest, o: CallOptions): Promise<CacheInfo | undefined> {
-    const { repositories, listings, proofs, memory, log } = this.#deps;
-    const { repo, standing } = target;
-    const linked = await repositories.hasLayer(repo, digest, o);
-    const decision = decideProof({
-      visibility: standing.visibility,
-      // The caller was admitted to the repository before any of this.
-      mayReadPrivate: true,
-      held: true,
-      linked,
-      listed: !linked && (await listings.sizeOf(repo, digest, o)) !== undefined,
-      confirmed: false,
-      provenance: linked ? undefined : await repositories.getBlobRecord(digest, o),
-      upstream: repo.upstream,
-    });
+    const { repositories, proofs, memory, log } = this.#deps;
+    const { repo } = target;
+    const facts = await proofFacts(this.#deps, target, { digest, as: "layer", held: true, confirmed: false }, o);
+    const decision = decideProof(facts);
     let cache: CacheInfo;
     switch (decision.do) {
       case "serve":
@@ -167,7 +170,7 @@ export class Blobs {
       case "deny":
         return undefined;
     }
-    if (!linked) {
+    if (!facts.linked) {
       await recorded(log, `${formatRepo(repo)}@${digest}`, () => repositories.linkLayer(repo, digest, o));
     }
     return cache;
@@ -197,17 +200,22 @@ export class Blobs {
     if (call.head) {
       return { ...answer, body: undefined, release: async () => {} };
     }
+    if (call.mayRedirect && held.presign !== undefined) {
+      // What it gets there, the client verifies, as it does everything.
+      return { ...answer, part: undefined, body: undefined, location: await held.presign(), release: async () => {} };
+    }
     const { start, end } = part ?? { start: 0, end: size - 1 };
+    const elsewhere: Elsewhere = (from, error) => this.#goOn(target, { from, end: end + 1, size, error }, call);
     const whole = start === 0 && end === size - 1;
     if (verified || (!whole && size > VERIFY_FIRST_BYTES)) {
       if (!verified) {
         this.#verifyBeside(digest);
       }
-      return { ...answer, body: heldPart(held, start, end + 1, call), release: () => held.close() };
+      return { ...answer, body: heldPart(held, start, end + 1, elsewhere, call), release: () => held.close() };
     }
     if (size > VERIFY_FIRST_BYTES) {
       const settled = (agrees: boolean): Promise<void> => this.#settle(digest, held, agrees, call);
-      return { ...answer, body: verifiedWhole(held, digest, settled, call), release: () => held.close() };
+      return { ...answer, body: verifiedWhole(held, digest, settled, elsewhere, call), release: () => held.close() };
     }
     const bytes = await readAll(held, call);
     const agrees = bytes !== undefined && digestOf(bytes, digestAlgorithm(digest)) === digest;
@@ -218,6 +226,28 @@ export class Blobs {
     await held.close();
     const wanted = part === undefined ? bytes : bytes.subarray(part.start, part.end + 1);
     return { ...answer, body: inMemory(wanted), release: async () => {} };
+  }
+
+  /**
+   * The store has lost a blob that a client is reading. The rest comes from a fill, shared by all to whom that happens: it
+   * verifies the whole, which a range of the blob by itself could not be, and keeps it again.
+   */
+  async *#goOn(
+    target: Target,
+    o: { readonly from: number; readonly end: number; readonly size: number; readonly error: StorageError },
+    call: BlobCall,
+  ): ByteStream {
+    const { digest } = call;
+    this.#deps.log.warn(
+      { err: o.error, digest, at: o.from },
+      "a held blob was lost while it was read: it goes on from upstream",
+    );
+    this.#verified.delete(digest);
+    const { fill } = await this.#join(target, digest, o.size, call);
+    if (fill.size !== undefined && fill.size !== o.size) {
+      throw o.error;
+    }
+    yield* fill.read(o.from, o.end, { ...call, client: call.caller.client });
   }
 
   async #settle(digest: Digest, { version, size }: Verified, agrees: boolean, o: CallOptions): Promise<void> {
@@ -313,18 +343,9 @@ export class Blobs {
     o: CallOptions,
   ): Promise<number | undefined> {
     return await this.#deps.standings.watch(repo, standing, o, async () => {
-      const sizeByGet = (): Promise<number | undefined> => upstream.blobSize(repo.repository, digest, o);
-      try {
-        const { size } = await upstream.headBlob(repo.repository, digest, o);
-        // A registry that redirects has proved what it has, though not told how large it is.
-        return wanted === "size" ? (size ?? (await sizeByGet())) : size;
-      } catch (error) {
-        if (!(error instanceof UpstreamError) || error.fault !== "denied") {
-          throw error;
-        }
-        // ECR Public refuses every HEAD of a blob, and lets its first byte be read.
-        return await sizeByGet();
-      }
+      const { size } = await upstream.headBlob(repo.repository, digest, o);
+      // A registry that redirects has proved what it has, though not told how large it is.
+      return wanted === "size" ? (size ?? (await upstream.blobSize(repo.repository, digest, o))) : size;
     });
   }
 
@@ -380,13 +401,16 @@ export class Blobs {
     const source = known ?? this.#sourceOf(target, digest, running !== undefined || listed !== undefined);
     const joined = fills.join(domain, digest, source, {
       ...(listed === undefined ? {} : { expectedSize: listed }),
-      ...(call.requestId === undefined ? {} : { requestId: call.requestId }),
+      behalf: onBehalfOf(call),
     });
     this.#note(joined.fill, source);
-    if (joined.started) {
-      void this.#deps.background.own((signal) => this.#noteKept(joined.fill, { signal }));
+    const { fill, started } = joined;
+    const step = call.trail?.begin("fill", { digest, started, position: fill.position, size: fill.size });
+    void fill.outcome.then((outcome) => step?.end({ outcome }));
+    if (started) {
+      void this.#deps.background.own((signal) => this.#noteKept(fill, { signal }));
     }
-    await joined.fill.ready({ ...call, source: source.key });
+    await fill.ready({ ...call, source: source.key });
     await this.#proveAfterwards(target, digest, source, call);
     return joined;
   }

@@ -2,12 +2,14 @@ import { formatRepo } from "../oci/reference.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { CatalogAnswer, CatalogCall } from "./answers.ts";
+import type { ContentGate } from "./content-gate.ts";
 import { pageOf } from "./paging.ts";
 import type { Standings } from "./standings.ts";
 
 export interface CatalogDeps {
   readonly repositories: Repositories;
   readonly standings: Standings;
+  readonly gate: ContentGate;
   readonly upstreams: { get(name: string): Upstream | undefined };
 }
 
@@ -24,13 +26,14 @@ export class Catalog {
   }
 
   async answer(call: CatalogCall): Promise<CatalogAnswer> {
-    const { repositories, standings, upstreams } = this.#deps;
+    const { repositories, standings, gate, upstreams } = this.#deps;
     const n = Math.min(call.n ?? DEFAULT_PAGE, MAX_PAGE);
     const mayReadPrivate = standings.mayReadPrivate(call.caller);
     const names: string[] = [];
     for await (const repo of repositories.all(call)) {
       const name = call.upstream === undefined ? formatRepo(repo) : repo.repository;
-      if ((call.upstream !== undefined && repo.upstream !== call.upstream) || (call.last ?? "") >= name) {
+      const asked = call.upstream === undefined || repo.upstream === call.upstream;
+      if (!asked || (call.last ?? "") >= name || !gate.lists(repo)) {
         continue;
       }
       const upstream = upstreams.get(repo.upstream);

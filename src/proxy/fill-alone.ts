@@ -1,3 +1,4 @@
+import type { OnBehalf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { DownloadConfig } from "../config/types.ts";
 import type { Digest, Hasher } from "../oci/digest.ts";
@@ -5,6 +6,7 @@ import { Download } from "./fill-download.ts";
 import { FillStoppedError, WrongContentError } from "./fill-errors.ts";
 import type { FillSource } from "./fill-source.ts";
 import { FillSources } from "./fill-sources.ts";
+import { aloneTurn } from "./fill-turn.ts";
 
 export interface AloneOptions {
   readonly digest: Digest;
@@ -22,7 +24,7 @@ export interface AloneOptions {
   readonly config: DownloadConfig;
   readonly signal: AbortSignal;
   readonly resumed: (upstream: string) => void;
-  readonly requestId: string | undefined;
+  readonly behalf: OnBehalf;
 }
 
 /**
@@ -40,10 +42,11 @@ export async function* readAlone(o: AloneOptions): AsyncGenerator<Uint8Array, vo
   const agrees = (): boolean => verified?.copy().digest() === digest;
   const download = new Download({
     sources,
+    turn: aloneTurn,
     upstream: "",
     clock,
     config,
-    requestId: o.requestId,
+    behalf: o.behalf,
     taker: {
       told() {},
       isWhole: async () => agrees(),

@@ -28,6 +28,10 @@ export interface FillContentOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly note: (mark: number) => SpoolNote;
+  /** After a failed write to the file: whether it is worth trying again. */
+  readonly rescue: (error: unknown) => Promise<boolean>;
+  /** So many bytes from the start are in the file. */
+  readonly onSpooled: (bytes: number) => void;
 }
 
 /**
@@ -89,6 +93,11 @@ export class FillContent {
     return this.#spooling && this.written === this.received;
   }
 
+  /** Whether what is received still goes to a file. */
+  get keeps(): boolean {
+    return this.#spooling;
+  }
+
   get file(): SpoolFile | undefined {
     return this.#file;
   }
@@ -111,7 +120,9 @@ export class FillContent {
       tuning: this.#o.tuning,
       from,
       note: this.#o.note,
+      rescue: this.#o.rescue,
       onWritten: () => {
+        this.#o.onSpooled(this.written);
         this.trim();
         this.room.ring();
       },
@@ -120,8 +131,9 @@ export class FillContent {
     return hash;
   }
 
-  /** There is no file to begin with. */
+  /** There is no file, or it is not to be kept. */
   stream(error: unknown): void {
+    this.#writer?.stop();
     this.#stream(error);
   }
 

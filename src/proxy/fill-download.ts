@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { OnBehalf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { DownloadConfig } from "../config/types.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
@@ -7,6 +8,7 @@ import { WrongContentError } from "./fill-errors.ts";
 import { RateFloor } from "./fill-rate.ts";
 import type { FillSource } from "./fill-source.ts";
 import type { FillSources, SourceEntry } from "./fill-sources.ts";
+import type { FillTurn } from "./fill-turn.ts";
 
 /** What a download needs to know of whoever takes its bytes. */
 export interface DownloadTaker {
@@ -22,12 +24,14 @@ export interface DownloadTaker {
 
 export interface DownloadOptions {
   readonly sources: FillSources;
+  /** Whose turn it is to ask the source that is next. */
+  readonly turn: Pick<FillTurn, "open">;
   /** Whose bytes they are until one has answered. */
   readonly upstream: string;
   readonly taker: DownloadTaker;
   readonly clock: Clock;
   readonly config: DownloadConfig;
-  readonly requestId: string | undefined;
+  readonly behalf: OnBehalf;
 }
 
 /**
@@ -105,9 +109,9 @@ export class Download {
   /** Asks one source for what is still missing and decides what its answer is good for. */
   async #open(entry: SourceEntry, signal: AbortSignal): Promise<OpenedBody> {
     const { source } = entry;
-    const { taker, requestId } = this.#o;
+    const { taker, turn, behalf } = this.#o;
     const asked = entry.rangeless ? 0 : this.#at;
-    const answer = await source.open(asked, { signal, ...(requestId === undefined ? {} : { requestId }) });
+    const answer = await turn.open(source, asked, { signal, ...behalf });
     // A body that breaks while nobody is reading it would otherwise end the process.
     answer.body.on("error", () => {});
     this.#upstream = source.upstream;

@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
+import { PeerStreamError } from "./fill-errors.ts";
 import type { FillSource } from "./fill-source.ts";
 
 /** Waiting time after the first attempt without progress; doubled with each further one. */
@@ -10,7 +11,7 @@ const SHORT_PAUSE_MS = 100;
 /** An upstream that is out of quota, or not to be asked at all, is asked again this often at most and at least. */
 const LEAST_HOLD_MS = 1_000;
 const LONGEST_HOLD_MS = 60_000;
-/** Where the upstream does not say when to come back. */
+/** Where the upstream does not say when to come back; or half of it, by chance, so that a pull's blobs do not come back at once. */
 const QUOTA_HOLD_MS = 10_000;
 /** How long a source may be held back so before it is given up; no client waits longer. */
 const PATIENCE_MS = 10 * 60_000;
@@ -121,7 +122,7 @@ export class FillSources {
       this.#onRefused();
     } else if (error instanceof UpstreamError && (error.breakerOpen || error.fault === "quota")) {
       this.#holdBack(entry, error);
-    } else if (moved) {
+    } else if (moved || error instanceof PeerStreamError) {
       this.#pauseFor(entry, SHORT_PAUSE_MS);
     } else {
       entry.stalled += 1;
@@ -130,10 +131,11 @@ export class FillSources {
     }
   }
 
+  /** Neither a 429 nor a known outage is an attempt without progress: only the time without a byte is bounded. */
   #holdBack(entry: SourceEntry, error: UpstreamError): void {
     const now = this.#clock.now();
     entry.heldSinceMs ??= now;
-    const asked = error.retryAfterMs ?? QUOTA_HOLD_MS;
+    const asked = error.retryAfterMs ?? this.#spread(QUOTA_HOLD_MS);
     const pauseMs = Math.min(LONGEST_HOLD_MS, Math.max(LEAST_HOLD_MS, asked));
     const patienceMs = error.breakerOpen && !this.#begun ? DOWN_PATIENCE_MS : PATIENCE_MS;
     if (now + pauseMs - entry.heldSinceMs > patienceMs) this.#drop(entry);
@@ -146,7 +148,11 @@ export class FillSources {
 
   /** Between half of `ms` and all of it, so that many fills do not come back at once. */
   #pauseFor(entry: SourceEntry, ms: number): void {
-    entry.notBeforeMs = this.#clock.now() + ms * (0.5 + this.#random() / 2);
+    entry.notBeforeMs = this.#clock.now() + this.#spread(ms);
+  }
+
+  #spread(ms: number): number {
+    return ms * (0.5 + this.#random() / 2);
   }
 
   /** The one that may be asked first; of several, the one asked last time, else the oldest. */

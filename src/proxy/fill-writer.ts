@@ -5,6 +5,9 @@ import type { FillWindow, WindowSlice } from "./fill-window.ts";
 /** One system call writes at most so much: what comes meanwhile makes the next write larger. */
 const MAX_WRITE_BYTES = 1024 * 1024;
 
+/** Making room that helps nobody, since what was deleted is still in use somewhere, must not go on until nothing is left. */
+const MAX_RESCUES = 3;
+
 export interface FillWriterOptions {
   readonly file: SpoolFile;
   /** Holds every byte that is not written yet. */
@@ -14,6 +17,8 @@ export interface FillWriterOptions {
   readonly from: number;
   /** What to note when so many bytes are on disk. */
   readonly note: (mark: number) => SpoolNote;
+  /** After a failed write: whether it is worth trying again. */
+  readonly rescue: (error: unknown) => Promise<boolean>;
   /** More bytes are in the file. */
   readonly onWritten: () => void;
   /** The file cannot be written to, or its bytes cannot be trusted to stay. Called once; nothing more is written. */
@@ -60,6 +65,7 @@ export class FillWriter {
   }
 
   async #writeOut(): Promise<void> {
+    let rescues = 0;
     while (this.#written < this.#until && !this.#lost) {
       const slices = this.#gather();
       try {
@@ -67,8 +73,10 @@ export class FillWriter {
         await this.#o.file.write(parts, this.#written);
         // Once the file is given up its end stays where it was then.
         if (!this.#lost) this.#written += parts.reduce((sum, part) => sum + part.length, 0);
+        rescues = 0;
       } catch (error) {
-        this.#lose(error);
+        rescues += 1;
+        if (this.#lost || rescues > MAX_RESCUES || !(await this.#o.rescue(error))) this.#lose(error);
       } finally {
         for (const slice of slices) slice.release();
       }
@@ -96,7 +104,10 @@ export class FillWriter {
     if (this.#lost || this.#marking !== undefined || this.#written - this.#mark < this.#o.tuning.markBytes) return;
     const mark = this.#written;
     this.#marking = this.#putOnDisk(mark)
-      .catch((error: unknown) => this.#lose(error))
+      .catch(async (error: unknown) => {
+        // With room again it comes at the next bytes.
+        if (!(await this.#o.rescue(error))) this.#lose(error);
+      })
       .finally(() => {
         this.#marking = undefined;
       });

@@ -17,8 +17,9 @@
  * A fill counts as running, so that newcomers join it, until it is committed, streamed or failed.
  */
 import type { ByteStream } from "../base/byte-stream.ts";
-import type { CallOptions } from "../base/call.ts";
+import type { CallOptions, OnBehalf } from "../base/call.ts";
 import type { Digest, Hasher } from "../oci/digest.ts";
+import { type PendingBlob, StorageError } from "../storage/blob-store.ts";
 import type { SpoolFile, SpoolLeftover, SpoolNote } from "../storage/spool.ts";
 import { readAlone } from "./fill-alone.ts";
 import { FillContent } from "./fill-content.ts";
@@ -27,9 +28,11 @@ import { FillStoppedError, WrongContentError } from "./fill-errors.ts";
 import type { FillMemory } from "./fill-memory.ts";
 import { Rate } from "./fill-rate.ts";
 import { FillReader } from "./fill-reader.ts";
+import { FillRoom } from "./fill-room.ts";
 import type { FillSource } from "./fill-source.ts";
 import { FillSources } from "./fill-sources.ts";
 import type { FillTuning } from "./fill-tuning.ts";
+import type { FillTurn } from "./fill-turn.ts";
 import type { Fill, FillOutcome, FillsDeps } from "./fills.ts";
 
 /** Bytes read at a time when a leftover is hashed again. */
@@ -41,7 +44,7 @@ export interface FillOptions {
   /** Who started it; the others are added. */
   readonly source: FillSource;
   readonly expectedSize: number | undefined;
-  readonly requestId: string | undefined;
+  readonly behalf: OnBehalf;
   readonly deps: FillsDeps;
   readonly memory: FillMemory;
   readonly tuning: FillTuning;
@@ -56,8 +59,10 @@ export class RunningFill implements Fill {
   readonly domain: string;
   readonly #o: FillOptions;
   readonly #sources: FillSources;
+  readonly #turn: FillTurn;
   readonly #download: Download;
   readonly #content: FillContent;
+  readonly #room: FillRoom;
   readonly #rate: Rate;
   readonly #readers = new Set<FillReader>();
   readonly #outcome = Promise.withResolvers<FillOutcome>();
@@ -72,7 +77,11 @@ export class RunningFill implements Fill {
   #source = "";
   /** Resolves when what an earlier attempt left has been hashed. */
   #hashed: Promise<void> = Promise.resolve();
+  /** What goes to the store while it arrives, where the store wants that. */
+  #ahead: PendingBlob | undefined;
   #committed = false;
+  /** The store could not be asked: the next fill of the blob finds all of it in the spool. */
+  #storeDown = false;
   #over = false;
 
   constructor(o: FillOptions) {
@@ -88,6 +97,7 @@ export class RunningFill implements Fill {
       onRefused: () => this.#content.changed.ring(),
     });
     this.#sources.add(o.source);
+    this.#turn = o.deps.turns.begin(o.domain, o.digest);
     this.#content = new FillContent({
       digest: o.digest,
       memory: o.memory,
@@ -95,13 +105,23 @@ export class RunningFill implements Fill {
       clock,
       log,
       note: (mark) => this.#note(mark),
+      rescue: (error) => this.#room.rescue(error),
+      onSpooled: (bytes) => this.#ahead?.advance(bytes),
+    });
+    this.#room = new FillRoom({
+      digest: o.digest,
+      content: () => this.#content,
+      deps: o.deps,
+      log,
+      signal: this.#stop.signal,
     });
     this.#download = new Download({
       sources: this.#sources,
+      turn: this.#turn,
       upstream: o.source.upstream,
       clock,
       config,
-      requestId: o.requestId,
+      behalf: o.behalf,
       taker: {
         told: (total, source) => this.#onTold(total, source),
         isWhole: async () => {
@@ -206,7 +226,9 @@ export class RunningFill implements Fill {
     let outcome: FillOutcome;
     try {
       outcome = await this.#fill();
-      this.#end(Promise.resolve(undefined));
+      const left = this.#storeDown ? this.#leave(undefined) : Promise.resolve(undefined);
+      this.#end(left);
+      await left;
     } catch (error) {
       outcome = "failed";
       this.#report(error);
@@ -216,6 +238,9 @@ export class RunningFill implements Fill {
       await left;
     }
     this.#abandoning?.abort();
+    await this.#ahead?.abort();
+    await this.#turn.end();
+    this.#room.release();
     await this.#content.close({ forget: outcome !== "streamed" });
     memory.fillEnded();
     deps.observer.fillEnded(outcome);
@@ -226,11 +251,13 @@ export class RunningFill implements Fill {
     const content = this.#content;
     const { signal } = this.#stop;
     const from = await this.#start();
+    this.#sendAhead(from.position);
     // The first request goes out while what is here already is hashed.
     this.#hashed = this.#rehash(from);
     this.#hashed.catch(() => {});
     for await (const chunk of this.#download.bytes(from.position, signal)) {
       await this.#hashed;
+      if (this.#room.isShort(chunk.length)) await this.#room.make(chunk.length);
       content.append(chunk);
       this.#rate.add(chunk.length);
       await content.waitForRoom(signal);
@@ -246,15 +273,21 @@ export class RunningFill implements Fill {
 
   /** Opens a spool file, and finds out where to begin. */
   async #start(): Promise<{ position: number; hash: Hasher | undefined }> {
-    const { deps } = this.#o;
     try {
       const resumed = await this.#resume();
       if (resumed !== undefined) return resumed;
-      this.#content.spool(await deps.spool.create(), 0);
+      this.#content.spool(await this.#room.createSpool(), 0);
     } catch (error) {
       this.#content.stream(error);
     }
     return { position: 0, hash: undefined };
+  }
+
+  /** The store may take the file's first `bytes` bytes, and what comes, while the rest is on its way. */
+  #sendAhead(bytes: number): void {
+    const { file } = this.#content;
+    this.#ahead = file && this.#o.deps.store.begin?.(this.digest, file.path);
+    this.#ahead?.advance(bytes);
   }
 
   async #resume(): Promise<{ position: number; hash: Hasher } | undefined> {
@@ -300,7 +333,9 @@ export class RunningFill implements Fill {
     if (this.#promised) return false;
     await this.#hashed.catch(() => {});
     this.#hashed = Promise.resolve();
+    await this.#ahead?.abort();
     await this.#content.reset();
+    this.#sendAhead(0);
     return true;
   }
 
@@ -312,12 +347,17 @@ export class RunningFill implements Fill {
     // Nobody's request: what is verified is kept whoever has left, and stopping waits for it.
     const { signal } = new AbortController();
     try {
-      await store.ingest(this.digest, file.path, { signal });
+      if (!(await this.#turn.storedElsewhere({ signal }))) {
+        await (this.#ahead?.complete({ signal }) ?? store.ingest(this.digest, file.path, { signal }));
+      }
+      // In one go with its being counted as held: counted twice, it would cost others their room.
+      this.#room.release();
     } catch (error) {
       log.warn({ digest: this.digest, err: error }, "the blob cannot be stored: it is passed on without being kept");
+      this.#storeDown = error instanceof StorageError && error.fault === "unavailable";
       return false;
     } finally {
-      await file.remove();
+      if (!this.#storeDown) await file.remove();
     }
     this.#committed = true;
     const { digest, domain } = this;
@@ -398,7 +438,7 @@ export class RunningFill implements Fill {
     hash: Hasher | undefined,
     signal: AbortSignal,
   ): ByteStream & AsyncGenerator<Uint8Array, void, undefined> {
-    const { deps, tuning, requestId } = this.#o;
+    const { deps, tuning, behalf } = this.#o;
     const { clock, random, download: config, observer, store } = deps;
     const held = this.#committed ? await store.open(this.digest, { signal }) : undefined;
     if (held !== undefined) {
@@ -420,7 +460,7 @@ export class RunningFill implements Fill {
       clock,
       random,
       config,
-      requestId,
+      behalf,
       signal: AbortSignal.any([signal, this.#stop.signal]),
       resumed: (upstream) => observer.resumed(upstream),
     });

@@ -1,17 +1,19 @@
 import type { ByteStream } from "../base/byte-stream.ts";
-import type { CallOptions } from "../base/call.ts";
+import type { CallOptions, OnBehalf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { DownloadConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
 import type { Spool, SpoolLeftover } from "../storage/spool.ts";
-import { waitFor } from "./background.ts";
 import { RunningFill } from "./fill.ts";
 import { FillStoppedError } from "./fill-errors.ts";
 import { FillMemory } from "./fill-memory.ts";
 import type { FillSource } from "./fill-source.ts";
 import { FILL_TUNING, type FillTuning } from "./fill-tuning.ts";
+import type { FillTurns } from "./fill-turn.ts";
+import type { Room } from "./room.ts";
 
 /**
  * How a fill ended.
@@ -68,12 +70,15 @@ export interface Fills {
   stop(o: CallOptions): Promise<void>;
   /** How many fills are running. */
   readonly size: number;
+  /** Bytes in the spool that belong to no running fill: what is left to be resumed. */
+  readonly leftoverBytes: number;
 }
 
 export interface JoinOptions {
   /** The blob's size by a descriptor that lists it, bytes. */
   readonly expectedSize?: number;
-  readonly requestId?: string;
+  /** Of whoever may begin the fill. */
+  readonly behalf?: OnBehalf;
 }
 
 /** A finished, kept fill: what was received, and from whom. */
@@ -101,11 +106,14 @@ export interface FillObserver {
 export interface FillsDeps {
   readonly store: BlobStore;
   readonly spool: Spool;
+  readonly room: Pick<Room, "reserve" | "emergency">;
   readonly clock: Clock;
   /** As `Math.random`; spreads the waiting times. */
   readonly random: () => number;
   readonly log: Log;
   readonly download: DownloadConfig;
+  /** Which process downloads a blob for all of them. */
+  readonly turns: FillTurns;
   readonly observer: FillObserver;
   /** Called once for each kept blob, before its fill leaves the registry, so that links exist when the next pull looks for them. */
   readonly committed: (fill: CommittedFill) => Promise<void>;
@@ -124,6 +132,7 @@ class FillRegistry implements Fills {
   readonly #memory: FillMemory;
   readonly #fills = new Map<string, RunningFill>();
   readonly #leftovers = new Map<string, Promise<SpoolLeftover | undefined>>();
+  readonly #leftoverBytes = new Map<string, number>();
   /** Everything that must end before {@link stop} is done. */
   readonly #running = new Set<Promise<unknown>>();
   #stopped = false;
@@ -136,6 +145,10 @@ class FillRegistry implements Fills {
 
   get size(): number {
     return this.#fills.size;
+  }
+
+  get leftoverBytes(): number {
+    return [...this.#leftoverBytes.values()].reduce((sum, bytes) => sum + bytes, 0);
   }
 
   get(domain: string, digest: Digest): Fill | undefined {
@@ -152,13 +165,13 @@ class FillRegistry implements Fills {
     }
     this.#dropExpired();
     const leftover = this.#leftovers.get(key);
-    this.#leftovers.delete(key);
+    this.#forget(key);
     const fill = new RunningFill({
       domain,
       digest,
       source,
       expectedSize: o.expectedSize,
-      requestId: o.requestId,
+      behalf: o.behalf ?? {},
       deps: this.#deps,
       memory: this.#memory,
       tuning: this.#tuning,
@@ -188,7 +201,7 @@ class FillRegistry implements Fills {
       await other?.remove();
       best.set(key, leftover);
     }
-    for (const [key, leftover] of best) this.#leftovers.set(key, Promise.resolve(leftover));
+    for (const [key, leftover] of best) this.#remember(key, Promise.resolve(leftover));
   }
 
   async stop(o: CallOptions): Promise<void> {
@@ -202,7 +215,9 @@ class FillRegistry implements Fills {
     this.#leftovers.set(key, left);
     this.#own(
       left.then((leftover) => {
-        if (leftover === undefined && this.#leftovers.get(key) === left) this.#leftovers.delete(key);
+        if (this.#leftovers.get(key) !== left) return;
+        if (leftover === undefined) this.#forget(key);
+        else this.#leftoverBytes.set(key, leftover.note.mark);
       }),
     );
   }
@@ -213,11 +228,16 @@ class FillRegistry implements Fills {
         left.then(async (leftover) => {
           if (leftover === undefined || this.#leftovers.get(key) !== left) return;
           if (this.#deps.clock.now() - leftover.note.writtenAtMs <= LEFTOVER_LIFETIME_MS) return;
-          this.#leftovers.delete(key);
+          this.#forget(key);
           await leftover.remove();
         }),
       );
     }
+  }
+
+  #forget(key: string): void {
+    this.#leftovers.delete(key);
+    this.#leftoverBytes.delete(key);
   }
 
   #own(work: Promise<unknown>): void {

@@ -2,18 +2,29 @@ import type { FreshnessConfig } from "../config/types.ts";
 import type { UpstreamFault } from "../upstream/upstream.ts";
 
 /** Why an answer that may be out of date was given; a closed set, for it is a metric's label. */
-export type StaleReason = "stale-if-error" | "soft-deadline" | "gone" | "credential";
+export type StaleReason = "stale-if-error" | "soft-deadline" | "gone" | "credential" | "budget-low";
+
+/** What is known of a reference. */
+export interface Known {
+  /** When the upstream last said so, milliseconds since the epoch; 0 = never heard (adopted content). */
+  readonly checkedAtMs: number;
+  readonly goneSinceMs: number | undefined;
+}
 
 /** What a decision about one reference rests on. */
 export interface FreshnessFacts {
   /** What could be answered with; undefined when there is nothing. */
-  readonly known:
-    | {
-        /** When the upstream last said so, milliseconds since the epoch; 0 = never heard (adopted content). */
-        readonly checkedAtMs: number;
-        readonly goneSinceMs: number | undefined;
-      }
-    | undefined;
+  readonly known: Known | undefined;
+  /**
+   * What is held instead of `known`, which is not: the upstream has named it since, and only a GET brings it. Undefined where
+   * nothing else is held, or `known` itself is.
+   */
+  readonly older?: Known | undefined;
+  /**
+   * Which questions the upstream's quota is too low for (`whenBudgetLow`): GETs of manifests, or HEADs as well. Left out for
+   * none, and for what no quota counts.
+   */
+  readonly spared?: "gets" | "all" | undefined;
   /** For how long what the upstream said is fresh, milliseconds; Infinity for digests, which never go stale. */
   readonly ttlMs: number;
   readonly visibility: "public" | "private";
@@ -21,15 +32,18 @@ export interface FreshnessFacts {
   readonly provedAtMs: number;
   /** Whether the upstream's "there is no such thing" is remembered. */
   readonly absenceRemembered: boolean;
-  /** What came of asking the upstream: not asked yet, no answer within `softDeadline`, or how it failed. */
-  readonly asked: "not-yet" | "late" | UpstreamFault;
+  /**
+   * What came of asking the upstream: not asked yet, no answer within `softDeadline`, that only a GET can tell or bring what
+   * the reference means now, or how it failed.
+   */
+  readonly asked: "not-yet" | "late" | "moved" | UpstreamFault;
   readonly config: Pick<FreshnessConfig, "staleIfErrorMs" | "onGone" | "proofTtlMs">;
   readonly nowMs: number;
 }
 
 /**
  * - `fresh`: answer without asking, for `ttlMs` more
- * - `ask`: ask the upstream first
+ * - `ask`: ask the upstream first; what has moved, by the GET
  * - `wait`: go on waiting for the answer that is late
  * - `stale`: answer with what is known, saying why it may be out of date
  * - `refuse`: pass the upstream's "no" or failure on; `forget` what was known
@@ -41,9 +55,8 @@ export type FreshnessDecision =
   | { readonly do: "stale"; readonly reason: StaleReason }
   | { readonly do: "refuse"; readonly forget: boolean };
 
-type Known = NonNullable<FreshnessFacts["known"]>;
-
 const REFUSE: FreshnessDecision = { do: "refuse", forget: false };
+const PUT_OFF: FreshnessDecision = { do: "stale", reason: "budget-low" };
 
 /**
  * May what is known be served (design, section 2 "Manifests")? The one place that weighs a record's age, the rules and the
@@ -59,6 +72,10 @@ export function decideFreshness(facts: FreshnessFacts): FreshnessDecision {
   if (asked === "late") {
     return known === undefined ? { do: "wait" } : whileLate(known, facts);
   }
+  if (asked === "moved") {
+    // The upstream has just answered for the repository, which is the proof that it may be read.
+    return known !== undefined && facts.spared !== undefined && mayPutOff(known, facts) ? PUT_OFF : { do: "ask" };
+  }
   return known === undefined ? REFUSE : afterFault(known, asked, facts);
 }
 
@@ -69,7 +86,18 @@ function before(known: Known, facts: FreshnessFacts): FreshnessDecision {
   const ageMs = facts.nowMs - known.checkedAtMs;
   const leftMs = Math.min(facts.ttlMs - ageMs, proofLeftMs(facts));
   // A record from the future (a clock was set back) is worth no trust: it would stay fresh for as long as the clock was off.
-  return ageMs >= 0 && leftMs > 0 ? { do: "fresh", ttlMs: leftMs } : { do: "ask" };
+  const isFresh = ageMs >= 0 && leftMs > 0;
+  // What has been named and is not held is one GET away; what is not fresh any more, one question of whichever kind.
+  const costs = isFresh ? facts.older !== undefined && facts.spared !== undefined : facts.spared === "all";
+  if (costs && proofLeftMs(facts) > 0 && mayPutOff(facts.older ?? known, facts)) {
+    return PUT_OFF;
+  }
+  return isFresh ? { do: "fresh", ttlMs: leftMs } : { do: "ask" };
+}
+
+/** Whether what is held may stand in for a while for what it would cost quota to find out or to fetch. */
+function mayPutOff(held: Known, facts: FreshnessFacts): boolean {
+  return held.goneSinceMs === undefined && !tooOld(held, facts);
 }
 
 function whileLate(known: Known, facts: FreshnessFacts): FreshnessDecision {

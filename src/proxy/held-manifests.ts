@@ -10,6 +10,7 @@ import type { ManifestBody } from "../upstream/upstream.ts";
 import type { Visibility } from "./answers.ts";
 import type { Provenance } from "./provenance.ts";
 import { recorded } from "./recorded.ts";
+import type { Room } from "./room.ts";
 
 /** A manifest with the bytes that hash to its digest. */
 export interface HeldManifest {
@@ -28,6 +29,7 @@ export interface HeldManifestsDeps {
   readonly blobs: BlobStore;
   readonly repositories: Repositories;
   readonly provenance: Provenance;
+  readonly room: Pick<Room, "touch">;
   readonly log: Log;
 }
 
@@ -51,6 +53,7 @@ export class HeldManifests {
   async read(digest: Digest, o: CallOptions): Promise<HeldManifest | undefined> {
     const inMemory = this.#memory.get(digest);
     if (inMemory !== undefined) {
+      this.#deps.room.touch(digest);
       return inMemory;
     }
     try {
@@ -89,6 +92,11 @@ export class HeldManifests {
       await provenance.received(digest, { visibility, upstream: repo.upstream }, o);
     });
     return { manifest: { digest, bytes, mediaType }, stored };
+  }
+
+  /** It was deleted: from now on storage is asked again. */
+  forget(digest: Digest): void {
+    this.#memory.delete(digest);
   }
 
   async #bytes(digest: Digest, o: CallOptions): Promise<Uint8Array | undefined> {

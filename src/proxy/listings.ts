@@ -19,14 +19,14 @@ type Listing = ReadonlyMap<Digest, number>;
 /** What the held manifests of repositories list. */
 export class Listings {
   readonly #repositories: Repositories;
-  readonly #manifests: HeldManifests;
+  readonly #manifests: Pick<HeldManifests, "read">;
   /** By the manifest's digest, so that nothing in it can become wrong. */
   readonly #known = new LRUCache<Digest, Listing>({
     maxSize: MAX_DESCRIPTORS,
     sizeCalculation: (listing) => Math.max(1, listing.size),
   });
 
-  constructor(repositories: Repositories, manifests: HeldManifests) {
+  constructor(repositories: Repositories, manifests: Pick<HeldManifests, "read">) {
     this.#repositories = repositories;
     this.#manifests = manifests;
   }
@@ -42,6 +42,11 @@ export class Listings {
       }
     }
     return undefined;
+  }
+
+  /** The manifest was deleted. */
+  forget(digest: Digest): void {
+    this.#known.delete(digest);
   }
 
   async #listing(revision: Digest, o: CallOptions): Promise<Listing> {

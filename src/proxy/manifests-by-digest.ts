@@ -1,6 +1,7 @@
 import type { CallOptions } from "../base/call.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { FreshnessConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
 import { formatRepo, type RepoRef } from "../oci/reference.ts";
@@ -8,14 +9,16 @@ import type { BlobStore } from "../storage/blob-store.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
 import type { CacheInfo } from "./answers.ts";
-import { type Background, waitFor } from "./background.ts";
+import type { Background } from "./background.ts";
 import type { HeldManifest, HeldManifests } from "./held-manifests.ts";
 import type { Listings } from "./listings.ts";
 import { decideProof } from "./proof.ts";
+import { proofFacts } from "./proof-facts.ts";
 import type { Proofs } from "./proofs.ts";
 import { recorded } from "./recorded.ts";
 import type { Memory } from "./remembered.ts";
 import type { Standing, Standings } from "./standings.ts";
+import type { Turns } from "./turns.ts";
 
 /** A repository that the caller may read. */
 export interface Target {
@@ -39,6 +42,7 @@ export interface ManifestsByDigestDeps {
   readonly proofs: Proofs;
   readonly memory: Memory;
   readonly background: Background;
+  readonly turns: Turns;
   freshnessOf(upstream: string): FreshnessConfig;
   readonly log: Log;
 }
@@ -64,16 +68,21 @@ export class ManifestsByDigest {
 
   /** As {@link find} for what is not linked to the repository yet: from the store where that is proof enough, else one GET. */
   async obtain(target: Target, digest: Digest, call: CallOptions): Promise<FoundManifest> {
-    const { memory, background } = this.#deps;
+    const { memory, background, turns } = this.#deps;
     const absence = await memory.absence("manifest", target.repo, digest);
     if (absence !== undefined) {
       throw absence;
     }
     const key = `${formatRepo(target.repo)} ${digest}`;
     const work = background.own((signal) =>
-      this.#obtaining.run(key, { signal }, (shared) => this.#obtain(target, digest, { ...call, signal: shared })),
+      this.#obtaining.run(key, { signal }, (shared) =>
+        turns.run(`manifest ${key}`, { ...call, signal: shared }, (o) => this.#obtain(target, digest, o)),
+      ),
     );
     const { value, shared } = await waitFor(work, call.signal);
+    if (shared) {
+      call.trail?.note("joined", { about: `${formatRepo(target.repo)}@${digest}` });
+    }
     const collapsed = shared && value.cache.outcome === "miss";
     return collapsed ? { ...value, cache: { ...value.cache, outcome: "collapsed" } } : value;
   }
@@ -153,20 +162,9 @@ export class ManifestsByDigest {
     { confirmed }: { readonly confirmed: boolean },
     o: CallOptions,
   ): Promise<"serve" | "confirm" | "possess"> {
-    const { blobs, repositories, listings } = this.#deps;
-    const held = (await blobs.stat(digest, o)) !== undefined;
-    const linked = held && (await repositories.hasRevision(repo, digest, o));
-    const decision = decideProof({
-      visibility: standing.visibility,
-      // The caller was admitted to the repository before any of this.
-      mayReadPrivate: true,
-      held,
-      linked,
-      confirmed,
-      listed: held && !linked && !confirmed && (await listings.sizeOf(repo, digest, o)) !== undefined,
-      provenance: held && !linked ? await repositories.getBlobRecord(digest, o) : undefined,
-      upstream: repo.upstream,
-    });
+    const held = (await this.#deps.blobs.stat(digest, o)) !== undefined;
+    const facts = await proofFacts(this.#deps, { repo, standing }, { digest, as: "revision", held, confirmed }, o);
+    const decision = decideProof(facts);
     return decision.do === "deny" ? "possess" : decision.do;
   }
 

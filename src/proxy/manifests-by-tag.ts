@@ -2,39 +2,40 @@ import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { FreshnessConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
-import { formatRepo, type RepoRef } from "../oci/reference.ts";
+import type { RepoRef } from "../oci/reference.ts";
 import type { Repositories, TagEntry } from "../storage/repositories.ts";
-import { type ManifestBody, type ManifestHead, UpstreamError } from "../upstream/upstream.ts";
-import type { CacheInfo } from "./answers.ts";
-import { type Background, LATE, waitAtMost, waitFor } from "./background.ts";
+import { type ManifestBody, UpstreamError } from "../upstream/upstream.ts";
+import { type Background, LATE, waitAtMost } from "./background.ts";
+import { told } from "./explain/decision-words.ts";
 import { decideFreshness, type FreshnessDecision, type FreshnessFacts } from "./freshness.ts";
-import type { HeldManifest, HeldManifests } from "./held-manifests.ts";
+import type { HeldManifests } from "./held-manifests.ts";
 import type { ManifestsByDigest, Target } from "./manifests-by-digest.ts";
 import { recorded } from "./recorded.ts";
-import { type Memory, type RememberedAbsenceError, type RememberedHead, saysNo } from "./remembered.ts";
+import { type Memory, saysNo } from "./remembered.ts";
 import { isSignatureTag, signatureAbsentMs } from "./signature-lookups.ts";
 import type { Stale } from "./stale.ts";
 import type { Standings } from "./standings.ts";
-
-/** What HEAD needs to know of a manifest. */
-export interface Description {
-  readonly digest: Digest;
-  readonly mediaType: string;
-  /** Bytes. */
-  readonly size: number;
-}
-
-/** What a tag means, and how that came to be known. `manifest` is missing only where a description was asked for. */
-export interface FoundTag {
-  readonly description: Description;
-  readonly manifest: HeldManifest | undefined;
-  readonly cache: CacheInfo;
-}
-
-/** Whether the manifest itself is wanted, or will be described. */
-export type Want = "manifest" | "description";
+import {
+  type Answered,
+  describe,
+  entryOf,
+  type FoundTag,
+  found,
+  fresh,
+  type Knowledge,
+  latestOf,
+  lookAtTag,
+  type Named,
+  reference,
+  remembered,
+  seconds,
+  tagFacts,
+  type Want,
+} from "./tag-knowledge.ts";
+import type { Turns } from "./turns.ts";
 
 export interface ManifestsByTagDeps {
   readonly repositories: Repositories;
@@ -44,27 +45,15 @@ export interface ManifestsByTagDeps {
   readonly memory: Memory;
   readonly stale: Stale;
   readonly background: Background;
+  readonly turns: Turns;
   freshnessOf(upstream: string): FreshnessConfig;
   ttlMs(repo: RepoRef, tag: string): number;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** What Weir knows of a tag before it asks. */
-interface Knowledge {
-  /** The tag's record in storage, whether or not its manifest is still there. */
-  readonly entry: TagEntry | undefined;
-  /** What can be served. */
-  readonly held: { readonly entry: TagEntry; readonly manifest: HeldManifest } | undefined;
-  /** What a HEAD has said since, of a manifest that is not held. */
-  readonly head: RememberedHead | undefined;
-  readonly absence: RememberedAbsenceError | undefined;
-}
-
-/** How asking ended well: with the manifest, or with its description only. */
-type Answered =
-  | { readonly manifest: HeldManifest; readonly cache: CacheInfo }
-  | { readonly manifest: undefined; readonly description: Description; readonly cache: CacheInfo };
+/** Asking has shown that only a GET can go on, and that it is better put off (`whenBudgetLow`). */
+const PUT_OFF: unique symbol = Symbol("put off");
 
 /**
  * Rounds of looking at what is known and asking. One is the rule; a second follows when the question that was joined gave a
@@ -75,7 +64,7 @@ const MAX_ROUNDS = 3;
 /** Manifests asked for by tag: fresh ones cost nothing, others one HEAD, moved ones one GET more. */
 export class ManifestsByTag {
   readonly #deps: ManifestsByTagDeps;
-  readonly #asking = new SingleFlight<Answered>();
+  readonly #asking = new SingleFlight<Answered | typeof PUT_OFF>();
   /** When each question that is under way was put; milliseconds since the epoch. */
   readonly #askedAtMs = new Map<string, number>();
 
@@ -87,7 +76,7 @@ export class ManifestsByTag {
   async find(target: Target, tag: string, want: Want, call: CallOptions): Promise<FoundTag> {
     for (let round = 1; ; round += 1) {
       const known = await this.#look(target, tag, call);
-      const decision = this.#decide(target, tag, known, "not-yet");
+      const decision = this.#decideFor(call, target, tag, known, "not-yet");
       const settled = this.#settle(target, tag, known, decision, want);
       if (settled !== undefined) {
         return settled;
@@ -95,10 +84,34 @@ export class ManifestsByTag {
       const key = round < MAX_ROUNDS ? reference(target.repo, tag) : `${reference(target.repo, tag)} ${want}`;
       const asking = this.#ask(key, target, tag, want, call);
       const answered = await this.#wait(target, tag, known, { asking, key }, call);
-      if (answered.manifest !== undefined || want === "description") {
+      if (answered !== PUT_OFF && (answered.manifest !== undefined || want === "description")) {
         return found(answered);
       }
     }
+  }
+
+  /**
+   * Asks the upstream now, however fresh the tag is; once for everybody who wants to know meanwhile. Gives what the tag
+   * means; rejects with the upstream's fault, with what is held of the tag recorded as gone where that is the fault.
+   */
+  async refresh(target: Target, tag: string, o: CallOptions): Promise<Digest> {
+    await this.#deps.memory.forgetTag(target.repo, tag);
+    const asking = this.#ask(reference(target.repo, tag), target, tag, "manifest", o, { always: true });
+    const answered = await waitFor(asking, o.signal);
+    if (answered === PUT_OFF) {
+      const { upstream } = target.repo;
+      throw new UpstreamError(
+        upstream,
+        "quota",
+        `${upstream}: ${reference(target.repo, tag)} has moved, but little is left of the pull quota (freshness.whenBudgetLow)`,
+      );
+    }
+    return found(answered).description.digest;
+  }
+
+  /** Since when the upstream is being asked what the tag means, by this process; milliseconds since the epoch. */
+  askedSince(repo: RepoRef, tag: string): number | undefined {
+    return this.#askedAtMs.get(reference(repo, tag));
   }
 
   /** What can be answered without asking: undefined where it has to be. */
@@ -126,14 +139,17 @@ export class ManifestsByTag {
     }
   }
 
-  /** Waits for the upstream's answer for as long as that is better than what is known. */
+  /**
+   * Waits for the upstream's answer for as long as that is better than what is known. {@link PUT_OFF} only where more is
+   * held than the caller has seen.
+   */
   async #wait(
     target: Target,
     tag: string,
     known: Knowledge,
-    { asking, key }: { readonly asking: Promise<Answered>; readonly key: string },
+    { asking, key }: { readonly asking: Promise<Answered | typeof PUT_OFF>; readonly key: string },
     call: CallOptions,
-  ): Promise<Answered> {
+  ): Promise<Answered | typeof PUT_OFF> {
     const { clock, freshnessOf } = this.#deps;
     const { held } = known;
     try {
@@ -143,19 +159,20 @@ export class ManifestsByTag {
       // Counted from when the upstream was asked: who joins a question that is late already does not wait as long again.
       const askedForMs = clock.now() - (this.#askedAtMs.get(key) ?? clock.now());
       const leftMs = Math.max(0, freshnessOf(target.repo.upstream).softDeadlineMs - askedForMs);
-      const answered = await waitAtMost(asking, leftMs, { clock, signal: call.signal });
-      if (answered !== LATE) {
-        return answered;
+      let answered = await waitAtMost(asking, leftMs, { clock, signal: call.signal });
+      if (answered === LATE) {
+        const decision = this.#decideFor(call, target, tag, known, "late");
+        if (decision.do === "stale") {
+          return this.#stale(target, tag, held, decision.reason, undefined);
+        }
+        answered = await waitFor(asking, call.signal);
       }
-      const decision = this.#decide(target, tag, known, "late");
-      return decision.do === "stale"
-        ? this.#stale(target, tag, held, decision.reason, undefined)
-        : await waitFor(asking, call.signal);
+      return answered === PUT_OFF ? this.#stale(target, tag, held, "budget-low", undefined) : answered;
     } catch (error) {
       if (!(error instanceof UpstreamError) || held === undefined) {
         throw error;
       }
-      const decision = this.#decide(target, tag, known, error.fault);
+      const decision = this.#decideFor(call, target, tag, known, error.fault);
       if (decision.do === "stale") {
         return this.#stale(target, tag, held, decision.reason, error);
       }
@@ -164,22 +181,34 @@ export class ManifestsByTag {
   }
 
   /** Asks the upstream, once for everybody who wants to know meanwhile; goes on when they have left. */
-  async #ask(key: string, target: Target, tag: string, want: Want, call: CallOptions): Promise<Answered> {
+  async #ask(
+    key: string,
+    target: Target,
+    tag: string,
+    want: Want,
+    call: CallOptions,
+    how: { readonly always: boolean } = { always: false },
+  ): Promise<Answered | typeof PUT_OFF> {
     const { value, shared } = await this.#deps.background.own((signal) =>
       this.#asking.run(key, { signal }, async (lasting) => {
         this.#askedAtMs.set(key, this.#deps.clock.now());
         try {
-          return await this.#askNow(target, tag, want, { ...call, signal: lasting });
+          return await this.#deps.turns.run(`tag ${reference(target.repo, tag)}`, { ...call, signal: lasting }, (o) =>
+            how.always ? this.#askAlways(target, tag, want, o) : this.#askNow(target, tag, want, o),
+          );
         } finally {
           this.#askedAtMs.delete(key);
         }
       }),
     );
-    const collapsed = shared && value.cache.outcome === "miss";
+    if (shared) {
+      call.trail?.note("joined", { about: reference(target.repo, tag) });
+    }
+    const collapsed = shared && value !== PUT_OFF && value.cache.outcome === "miss";
     return collapsed ? { ...value, cache: { ...value.cache, outcome: "collapsed" } } : value;
   }
 
-  async #askNow(before: Target, tag: string, want: Want, o: CallOptions): Promise<Answered> {
+  async #askNow(before: Target, tag: string, want: Want, o: CallOptions): Promise<Answered | typeof PUT_OFF> {
     const { standings } = this.#deps;
     // Somebody else's asking may have ended between our look and this: then there is nothing left to ask.
     const standing = await standings.recorded(before.repo, before.upstream, o);
@@ -189,12 +218,30 @@ export class ManifestsByTag {
     if ((decision.do === "refuse" || decision.do === "stale") && known.absence !== undefined) {
       throw known.absence;
     }
+    if (decision.do === "stale" && decision.reason === "budget-low" && known.held !== undefined) {
+      return PUT_OFF;
+    }
     if (decision.do === "fresh") {
       const answered = fresh(known, decision.ttlMs, want);
       if (answered !== undefined) {
         return answered;
       }
     }
+    return await this.#put(target, tag, known, decision, want, o);
+  }
+
+  async #askAlways(target: Target, tag: string, want: Want, o: CallOptions): Promise<Answered | typeof PUT_OFF> {
+    return await this.#put(target, tag, await this.#look(target, tag, o), { do: "ask" }, want, o);
+  }
+
+  async #put(
+    target: Target,
+    tag: string,
+    known: Knowledge,
+    decision: FreshnessDecision,
+    want: Want,
+    o: CallOptions,
+  ): Promise<Answered | typeof PUT_OFF> {
     try {
       return await this.#question(target, tag, known, decision, want, o);
     } catch (error) {
@@ -212,7 +259,7 @@ export class ManifestsByTag {
     decision: FreshnessDecision,
     want: Want,
     o: CallOptions,
-  ): Promise<Answered> {
+  ): Promise<Answered | typeof PUT_OFF> {
     const { clock, standings } = this.#deps;
     const { repo, upstream, standing } = target;
     const latest = latestOf(known);
@@ -236,7 +283,7 @@ export class ManifestsByTag {
     want: Want,
     retries: number,
     o: CallOptions,
-  ): Promise<Answered> {
+  ): Promise<Answered | typeof PUT_OFF> {
     const { clock, standings, memory, byDigest } = this.#deps;
     const { repo, upstream, standing } = target;
     const checkedAtMs = clock.now();
@@ -244,8 +291,9 @@ export class ManifestsByTag {
       upstream.headManifest(repo.repository, { kind: "tag", tag }, o),
     );
     const { digest } = head;
+    const putsOff = this.#decide(target, tag, known, "moved").do === "stale";
     if (digest === undefined) {
-      return await this.#getIfChanged(target, tag, known, checkedAtMs, o);
+      return putsOff ? PUT_OFF : await this.#getIfChanged(target, tag, known, checkedAtMs, o);
     }
     if (known.held?.entry.digest === digest) {
       return await this.#unchanged(target, tag, known.held, head.etag, checkedAtMs, o);
@@ -257,6 +305,10 @@ export class ManifestsByTag {
     }
     const named = remembered(digest, head, checkedAtMs);
     await memory.rememberHead(repo, tag, named, this.#deps.ttlMs(repo, tag));
+    if (putsOff) {
+      // Also for who only wants to know what the tag is: it would be fetched next.
+      return PUT_OFF;
+    }
     const described = want === "description" ? describe(named) : undefined;
     return described !== undefined
       ? { manifest: undefined, description: described, cache: { outcome: "miss", stored: false } }
@@ -271,7 +323,7 @@ export class ManifestsByTag {
     named: Named,
     retries: number,
     o: CallOptions,
-  ): Promise<Answered> {
+  ): Promise<Answered | typeof PUT_OFF> {
     const { repo } = target;
     try {
       const { manifest, cache } = await this.#deps.byDigest.find(target, named.digest, o);
@@ -370,39 +422,28 @@ export class ManifestsByTag {
     await memory.rememberAbsence("tag", repo, tag, error, kept ? Math.max(absentMs, ttlMs(repo, tag)) : absentMs);
   }
 
-  async #look(target: Target, tag: string, o: CallOptions): Promise<Knowledge> {
-    const { repositories, manifests, memory } = this.#deps;
-    const { repo } = target;
-    const entry = await repositories.getTag(repo, tag, o);
-    // A link to a manifest that this repository does not have proves nothing, however it came there.
-    const linked = entry !== undefined && (await repositories.hasRevision(repo, entry.digest, o));
-    const manifest = linked ? await manifests.read(entry.digest, o) : undefined;
-    return {
-      entry,
-      held: entry === undefined || manifest === undefined ? undefined : { entry, manifest },
-      head: await memory.head(repo, tag),
-      absence: await memory.absence("tag", repo, tag),
-    };
+  async #look({ repo }: Target, tag: string, o: CallOptions): Promise<Knowledge> {
+    return await lookAtTag(this.#deps, repo, tag, o);
   }
 
-  #decide(
-    { repo, standing }: Target,
+  #decide(target: Target, tag: string, known: Knowledge, asked: FreshnessFacts["asked"]): FreshnessDecision {
+    return decideFreshness(tagFacts(this.#deps, target, tag, known, asked));
+  }
+
+  /** As {@link #decide}, with a word about it where it is more than "serve what is held". */
+  #decideFor(
+    call: CallOptions,
+    target: Target,
     tag: string,
     known: Knowledge,
     asked: FreshnessFacts["asked"],
   ): FreshnessDecision {
-    const { clock, freshnessOf, ttlMs } = this.#deps;
-    // Before asking, what was heard last decides whether to ask; after it, what could be served instead.
-    const relied = asked === "not-yet" ? latestOf(known) : known.held?.entry;
-    return decideFreshness({
-      known: relied && { checkedAtMs: relied.checkedAtMs, goneSinceMs: relied.goneSinceMs },
-      ttlMs: ttlMs(repo, tag),
-      ...standing,
-      absenceRemembered: known.absence !== undefined,
-      asked,
-      config: freshnessOf(repo.upstream),
-      nowMs: clock.now(),
-    });
+    const facts = tagFacts(this.#deps, target, tag, known, asked);
+    const decision = decideFreshness(facts);
+    if (decision.do !== "fresh") {
+      call.trail?.note("decision", { about: reference(target.repo, tag), asked, ...told(decision, facts) });
+    }
+    return decision;
   }
 
   #stale(
@@ -425,58 +466,4 @@ export class ManifestsByTag {
     const { repositories, log } = this.#deps;
     await recorded(log, reference(repo, tag), () => repositories.putTag(repo, tag, entry, o));
   }
-}
-
-/** A digest that the upstream has named for a tag, and when. */
-interface Named {
-  readonly digest: Digest;
-  readonly checkedAtMs: number;
-  readonly goneSinceMs?: number;
-  readonly etag?: string | undefined;
-}
-
-/** What was heard last: the record in storage, or a HEAD whose manifest is not held. */
-function latestOf({ entry, head }: Knowledge): Named | undefined {
-  if (entry === undefined || head === undefined) {
-    return entry ?? head;
-  }
-  return head.checkedAtMs > entry.checkedAtMs ? head : entry;
-}
-
-/** The answer that needs nothing from upstream, as far as it is there. */
-function fresh(known: Knowledge, ttlMs: number, want: Want): Answered | undefined {
-  const cache: CacheInfo = { outcome: "hit", ttlS: seconds(ttlMs) };
-  const latest = latestOf(known);
-  if (latest === known.entry) {
-    return known.held && { manifest: known.held.manifest, cache };
-  }
-  const description = want === "description" && known.head !== undefined ? describe(known.head) : undefined;
-  return description && { manifest: undefined, description, cache };
-}
-
-function found(answered: Answered): FoundTag {
-  const { manifest, cache } = answered;
-  return manifest === undefined
-    ? { description: answered.description, manifest, cache }
-    : { description: { ...manifest, size: manifest.bytes.length }, manifest, cache };
-}
-
-function describe({ digest, mediaType, size }: RememberedHead): Description | undefined {
-  return mediaType === undefined || size === undefined ? undefined : { digest, mediaType, size };
-}
-
-function remembered(digest: Digest, head: ManifestHead, checkedAtMs: number): RememberedHead {
-  return { kind: "head", digest, mediaType: head.mediaType, size: head.size, etag: head.etag, checkedAtMs };
-}
-
-function entryOf(digest: Digest, checkedAtMs: number, etag: string | undefined): TagEntry {
-  return { digest, checkedAtMs, ...(etag === undefined ? {} : { etag }) };
-}
-
-function reference(repo: RepoRef, tag: string): string {
-  return `${formatRepo(repo)}:${tag}`;
-}
-
-function seconds(ms: number): number {
-  return Math.floor(ms / 1000);
 }

@@ -1,12 +1,13 @@
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { FreshnessConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
 import { formatRepo, type RepoRef } from "../oci/reference.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
 import type { CacheInfo } from "./answers.ts";
-import { type Background, waitFor } from "./background.ts";
+import type { Background } from "./background.ts";
 import { decideFreshness, type FreshnessDecision, type FreshnessFacts } from "./freshness.ts";
 import type { Memory } from "./remembered.ts";
 import type { Stale } from "./stale.ts";
@@ -68,15 +69,26 @@ export class Proofs {
   }
 
   #decide(repo: RepoRef, standing: Standing, asked: FreshnessFacts["asked"]): FreshnessDecision {
-    const nowMs = this.#deps.clock.now();
-    return decideFreshness({
-      known: { checkedAtMs: nowMs, goneSinceMs: undefined },
-      ttlMs: Number.POSITIVE_INFINITY,
-      ...standing,
-      absenceRemembered: false,
-      asked,
-      config: this.#deps.freshnessOf(repo.upstream),
-      nowMs,
-    });
+    return decideFreshness(
+      contentFacts(standing, asked, this.#deps.freshnessOf(repo.upstream), this.#deps.clock.now()),
+    );
   }
+}
+
+/** What the decision about content by digest rests on: it is what it is for ever, and only the right to it ages. */
+export function contentFacts(
+  standing: Standing,
+  asked: FreshnessFacts["asked"],
+  config: FreshnessConfig,
+  nowMs: number,
+): FreshnessFacts {
+  return {
+    known: { checkedAtMs: nowMs, goneSinceMs: undefined },
+    ttlMs: Number.POSITIVE_INFINITY,
+    ...standing,
+    absenceRemembered: false,
+    asked,
+    config,
+    nowMs,
+  };
 }

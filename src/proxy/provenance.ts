@@ -1,4 +1,5 @@
 import type { CallOptions } from "../base/call.ts";
+import { KeyedLock } from "../base/keyed-lock.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { BlobRecord, Repositories } from "../storage/repositories.ts";
 import type { Visibility } from "./answers.ts";
@@ -18,8 +19,8 @@ export function fillDomain(visibility: Visibility, upstream: string): string {
 /** Keeps, for each digest, where its bytes were received from: what a later proof rests on. */
 export class Provenance {
   readonly #repositories: Repositories;
-  /** The last update of each digest that is being written; updates of one record follow each other, so that none is lost. */
-  readonly #writing = new Map<Digest, Promise<void>>();
+  /** Updates of one record follow each other, so that none is lost. */
+  readonly #writing = new KeyedLock<Digest>();
 
   constructor(repositories: Repositories) {
     this.#repositories = repositories;
@@ -27,16 +28,7 @@ export class Provenance {
 
   /** A repository of `upstream` has delivered the bytes. Resolves when that is durable. */
   async received(digest: Digest, from: { visibility: Visibility; upstream: string }, o: CallOptions): Promise<void> {
-    const before = this.#writing.get(digest) ?? Promise.resolve();
-    const update = before.catch(() => {}).then(() => this.#add(digest, from, o));
-    this.#writing.set(digest, update);
-    try {
-      await update;
-    } finally {
-      if (this.#writing.get(digest) === update) {
-        this.#writing.delete(digest);
-      }
-    }
+    await this.#writing.run(digest, () => this.#add(digest, from, o));
   }
 
   /**

@@ -1,8 +1,12 @@
+import type { ContentRules } from "../access/content-rules.ts";
+import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { AccessConfig, DownloadConfig, FreshnessConfig } from "../config/types.ts";
+import type { Digest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
-import type { RepoRef } from "../oci/reference.ts";
+import type { Reference, RepoRef } from "../oci/reference.ts";
+import type { Referrer } from "../oci/referrers.ts";
 import type { StateStore } from "../state/state-store.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
 import type { Repositories } from "../storage/repositories.ts";
@@ -11,9 +15,10 @@ import type { PullThrough } from "./answers.ts";
 import { Background } from "./background.ts";
 import { Blobs } from "./blobs.ts";
 import { Catalog } from "./catalog.ts";
+import { ContentGate } from "./content-gate.ts";
 import type { Fills } from "./fills.ts";
 import type { StaleReason } from "./freshness.ts";
-import { HeldManifests } from "./held-manifests.ts";
+import { type HeldManifest, HeldManifests } from "./held-manifests.ts";
 import { Listings } from "./listings.ts";
 import { Manifests } from "./manifests.ts";
 import { ManifestsByDigest } from "./manifests-by-digest.ts";
@@ -22,9 +27,11 @@ import { Proofs } from "./proofs.ts";
 import type { Provenance } from "./provenance.ts";
 import { Referrers } from "./referrers.ts";
 import { Memory, type Remembered } from "./remembered.ts";
+import type { Room } from "./room.ts";
 import { Stale } from "./stale.ts";
-import { Standings } from "./standings.ts";
+import { Standings, UNKNOWN } from "./standings.ts";
 import { Tags } from "./tags.ts";
+import type { Turns } from "./turns.ts";
 
 /** What the pull-through reports; telemetry/ implements it. */
 export interface ProxyObserver {
@@ -37,6 +44,8 @@ export interface ProxyDeps {
   readonly blobs: BlobStore;
   readonly repositories: Repositories;
   readonly fills: Fills;
+  /** Told of the manifests that are answered from memory. */
+  readonly room: Pick<Room, "touch">;
   /** The same object whose `committed` the fills call. */
   readonly provenance: Provenance;
   /** The upstream's own freshness section; asked for each request, so that a reload counts at once. */
@@ -45,7 +54,11 @@ export interface ProxyDeps {
   ttlMs(repo: RepoRef, tag: string): number;
   /** Asked for each request, too. */
   access(): AccessConfig;
+  /** What of the upstream may be served; asked for each request. */
+  rulesOf(upstream: string): ContentRules;
   readonly download: Pick<DownloadConfig, "rangeWaitMs">;
+  /** Which process asks an upstream what several want to know. */
+  readonly turns: Turns;
   /** Answers remembered only to save asking again. */
   readonly state: StateStore<Remembered>;
   readonly clock: Clock;
@@ -55,8 +68,27 @@ export interface ProxyDeps {
 
 /** The pull-through with its background work (questions that outlive the client who asked). */
 export interface RunningProxy extends PullThrough {
+  /**
+   * Asks the upstream now what the tag means, however fresh it is; once for everybody who wants to know meanwhile. Rejects
+   * with the upstream's fault; a tag that it has no more is recorded as gone.
+   */
+  refreshTag(repo: RepoRef, tag: string, o: CallOptions): Promise<Digest>;
+  /** A held manifest, its bytes verified. */
+  heldManifest(digest: Digest, o: CallOptions): Promise<HeldManifest | undefined>;
+  /** What upstreams have said in passing. */
+  readonly memory: Pick<Memory, "forgetTag" | "forgetDigest" | "forgetRepository">;
+  /** What it knows without asking anybody, for who explains it. */
+  readonly knowledge: ProxyKnowledge;
+  /** A blob or manifest was deleted: what is remembered of its content goes, too. */
+  forget(digest: Digest): void;
   /** Ends what is still being asked upstream and waits for it. Repeatable. */
   stop(): Promise<void>;
+}
+
+export interface ProxyKnowledge {
+  readonly standings: Pick<Standings, "known" | "mayReadPrivate">;
+  readonly memory: Pick<Memory, "head" | "absence">;
+  askedSince(repo: RepoRef, tag: string): number | undefined;
 }
 
 /** Puts the pull-through together. Nothing runs until it is asked something. */
@@ -75,7 +107,8 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
   const blobs = new Blobs({ ...shared, listings, standings, proofs });
   const tags = new Tags({ ...shared, standings, blobs });
   const referrers = new Referrers({ ...shared, standings });
-  const catalog = new Catalog({ ...deps, standings });
+  const gate = new ContentGate((upstream) => deps.rulesOf(upstream));
+  const catalog = new Catalog({ ...deps, standings, gate });
   const upstreamOf = (name: string): Upstream => {
     const upstream = deps.upstreams.get(name);
     if (upstream === undefined) {
@@ -84,11 +117,42 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
     return upstream;
   };
   return {
-    manifest: async (call) => await answers.answer(upstreamOf(call.repo.upstream), call),
-    blob: async (call) => await blobs.answer(upstreamOf(call.repo.upstream), call),
-    tags: async (call) => await tags.answer(upstreamOf(call.repo.upstream), call),
-    referrers: async (call) => await referrers.answer(upstreamOf(call.repo.upstream), call),
+    async manifest(call) {
+      gate.manifest(call.repo, call.reference);
+      const answer = await answers.answer(upstreamOf(call.repo.upstream), call);
+      // A tag, or an index on behalf of an older client, may have led to what is denied by its digest.
+      gate.content(call.repo, answer.digest);
+      return answer;
+    },
+    async blob(call) {
+      gate.content(call.repo, call.digest);
+      return await blobs.answer(upstreamOf(call.repo.upstream), call);
+    },
+    async tags(call) {
+      gate.repository(call.repo);
+      const answer = await tags.answer(upstreamOf(call.repo.upstream), call);
+      return { ...answer, tags: gate.filter(call.repo, answer.tags, (tag) => ({ kind: "tag", tag })) };
+    },
+    async referrers(call) {
+      gate.manifest(call.repo, { kind: "digest", digest: call.digest });
+      const answer = await referrers.answer(upstreamOf(call.repo.upstream), call);
+      const byDigest = ({ digest }: Referrer): Reference => ({ kind: "digest", digest });
+      return { ...answer, referrers: gate.filter(call.repo, answer.referrers, byDigest) };
+    },
     catalog: async (call) => await catalog.answer(call),
+    async refreshTag(repo, tag, o) {
+      const upstream = upstreamOf(repo.upstream);
+      const standing = (await standings.recorded(repo, upstream, o)) ?? UNKNOWN;
+      return await byTag.refresh({ repo, upstream, standing }, tag, o);
+    },
+    heldManifest: async (digest, o) => await manifests.read(digest, o),
+    memory,
+    knowledge: { standings, memory, askedSince: (repo, tag) => byTag.askedSince(repo, tag) },
+    forget(digest) {
+      manifests.forget(digest);
+      listings.forget(digest);
+      blobs.forget(digest);
+    },
     stop: async () => await background.stop(),
   };
 }

@@ -2,6 +2,7 @@ import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { FreshnessConfig } from "../config/types.ts";
 import { type Digest, digestAlgorithm } from "../oci/digest.ts";
 import { formatRepo, type RepoRef } from "../oci/reference.ts";
@@ -9,7 +10,7 @@ import { formatReferrers, type Referrer, referrersOfType } from "../oci/referrer
 import type { ReferrersRecord, Repositories } from "../storage/repositories.ts";
 import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
 import type { CacheInfo, ReferrersAnswer, ReferrersCall } from "./answers.ts";
-import { type Background, LATE, waitAtMost, waitFor } from "./background.ts";
+import { type Background, LATE, waitAtMost } from "./background.ts";
 import { decideFreshness, type FreshnessDecision, type FreshnessFacts, type StaleReason } from "./freshness.ts";
 import type { Target } from "./manifests-by-digest.ts";
 import { recorded } from "./recorded.ts";

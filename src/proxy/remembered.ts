@@ -145,6 +145,27 @@ export class Memory {
     await this.#set(key("unanswered", repo, reference), { kind: "unanswered" }, ttlMs);
   }
 
+  /** Forgets what was said of a tag. */
+  async forgetTag(repo: RepoRef, tag: string): Promise<void> {
+    await this.#forget(["no-tag", "head"], repo, tag);
+  }
+
+  /** Forgets what was said of a manifest or blob. */
+  async forgetDigest(repo: RepoRef, digest: Digest): Promise<void> {
+    await this.#forget(["no-manifest", "no-blob", "no-referrers", "no-referrers-of", "named"], repo, digest);
+  }
+
+  /** Forgets what was said of the repository as a whole, its visibility included. */
+  async forgetRepository(repo: RepoRef): Promise<void> {
+    await this.#forget(["no-tags", "private"], repo, "");
+    await this.#forget(["no-referrers-api"], repo, "sha256");
+    await this.#forget(["no-referrers-api"], repo, "sha512");
+  }
+
+  async #forget(kinds: readonly string[], repo: RepoRef, name: string): Promise<void> {
+    await Promise.all(kinds.map((kind) => this.#state.delete(key(kind, repo, name))));
+  }
+
   async #noReferrersAt(at: string): Promise<number | undefined> {
     const found = await this.#state.get(at);
     return found?.kind === "no-referrers" ? found.checkedAtMs : undefined;

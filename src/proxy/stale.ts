@@ -46,6 +46,8 @@ function why(upstream: string, reason: StaleReason, error: UpstreamError | undef
       return `${upstream} does not have it any more`;
     case "credential":
       return `${upstream} could not be asked with the configured credential (${described(error)})`;
+    case "budget-low":
+      return `little is left of the pull quota at ${upstream}, so that it is not asked for anything newer`;
   }
 }
 

@@ -1,14 +1,15 @@
+import { AccessDeniedError } from "../access/denied-error.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { AccessConfig, FreshnessConfig } from "../config/types.ts";
-import { OciError } from "../oci/errors.ts";
 import { formatReference, formatRepo, type Reference, type RepoRef } from "../oci/reference.ts";
 import type { RepoRecord, Repositories } from "../storage/repositories.ts";
 import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
 import type { Caller, Visibility } from "./answers.ts";
-import { type Background, LATE, waitAtMost, waitFor } from "./background.ts";
+import { type Background, LATE, waitAtMost } from "./background.ts";
 import { decideProof } from "./proof.ts";
 import { recorded } from "./recorded.ts";
 import { type Memory, saysNo } from "./remembered.ts";
@@ -18,6 +19,16 @@ export interface Standing {
   readonly visibility: Visibility;
   /** Private only: when the upstream last let Weir read it; milliseconds since the epoch, 0 = not known. */
   readonly provedAtMs: number;
+}
+
+export interface KnownStanding {
+  readonly standing: Standing;
+  /** When the upstream was last asked without a credential; undefined where it never was, or need not be. */
+  readonly atMs: number | undefined;
+  /** False where the next pull asks anew. */
+  readonly stands: boolean;
+  /** Storage knows the repository. */
+  readonly recorded: boolean;
 }
 
 export interface StandingsDeps {
@@ -34,7 +45,8 @@ export interface StandingsDeps {
 const VISIBILITY_TTL_MS = 24 * 60 * 60 * 1000;
 
 const PUBLIC: Standing = { visibility: "public", provedAtMs: 0 };
-const UNKNOWN: Standing = { visibility: "private", provedAtMs: 0 };
+/** Of a repository that nothing is known of. */
+export const UNKNOWN: Standing = { visibility: "private", provedAtMs: 0 };
 
 /** Which repositories are public, and when the private ones were last proved to be open to Weir (design, section 6). */
 export class Standings {
@@ -54,7 +66,7 @@ export class Standings {
    * The repository's standing, if the caller may read it. `reference` gives something of the repository to ask its upstream
    * for, and is called only when it has to be asked.
    *
-   * @throws OciError DENIED, before anything else about the repository could show
+   * @throws AccessDeniedError before anything else about the repository could show
    */
   async admit(
     repo: RepoRef,
@@ -74,10 +86,11 @@ export class Standings {
       upstream: repo.upstream,
     });
     if (decision.do === "deny") {
-      throw new OciError(
-        "DENIED",
+      throw new AccessDeniedError(
+        "private",
+        decision.key,
         `${formatRepo(repo)} is not public at its registry; Weir gives it to anonymous callers only where ${decision.key} is true`,
-        { detail: { repository: formatRepo(repo), key: decision.key } },
+        { repository: formatRepo(repo) },
       );
     }
     return standing;
@@ -127,23 +140,31 @@ export class Standings {
     }
   }
 
+  /** What is known of the repository now, and whether that stands without asking. Changes nothing. */
+  async known(repo: RepoRef, upstream: Pick<Upstream, "hasCredential">, o: CallOptions): Promise<KnownStanding> {
+    const { repositories, memory, clock } = this.#deps;
+    const record = await repositories.getRepoRecord(repo, o);
+    if (record?.visibility !== "private" && !upstream.hasCredential(repo.repository)) {
+      return { standing: PUBLIC, atMs: undefined, stands: true, recorded: record !== undefined };
+    }
+    if (record !== undefined) {
+      const ageMs = clock.now() - record.visibilityAtMs;
+      const stands = ageMs >= 0 && ageMs < VISIBILITY_TTL_MS;
+      return { standing: record, atMs: record.visibilityAtMs, stands, recorded: true };
+    }
+    const atMs = await memory.privateAt(repo);
+    return { standing: UNKNOWN, atMs, stands: atMs !== undefined, recorded: false };
+  }
+
   async #of(
     repo: RepoRef,
     upstream: Upstream,
     reference: () => Promise<Reference | undefined>,
     call: CallOptions,
   ): Promise<Standing> {
-    const { repositories, memory, background, clock, freshnessOf } = this.#deps;
-    const record = await repositories.getRepoRecord(repo, call);
-    if (record?.visibility !== "private" && !upstream.hasCredential(repo.repository)) {
-      return PUBLIC;
-    }
-    const ageMs = clock.now() - (record?.visibilityAtMs ?? 0);
-    if (record !== undefined && ageMs >= 0 && ageMs < VISIBILITY_TTL_MS) {
-      return record;
-    }
-    const lastKnown = record ?? UNKNOWN;
-    if (record === undefined && (await memory.privateAt(repo)) !== undefined) {
+    const { memory, background, clock, freshnessOf } = this.#deps;
+    const { standing: lastKnown, stands, recorded: hasRecord } = await this.known(repo, upstream, call);
+    if (stands) {
       return lastKnown;
     }
     const asked = await reference();
@@ -154,7 +175,7 @@ export class Standings {
     const asking = background.own((signal) =>
       this.#asking.run(key, { signal }, (shared) => this.#ask(repo, upstream, asked, { ...call, signal: shared })),
     );
-    if (record === undefined) {
+    if (!hasRecord) {
       return (await waitFor(asking, call.signal)).value ?? lastKnown;
     }
     const { softDeadlineMs } = freshnessOf(repo.upstream);
@@ -167,6 +188,7 @@ export class Standings {
     const { repositories, memory, clock, freshnessOf } = this.#deps;
     try {
       const isPublic = await this.#isPublic(repo, upstream, reference, o);
+      o.trail?.note("visibility", { about: formatRepo(repo), visibility: isPublic ? "public" : "private" });
       const visibilityAtMs = clock.now();
       if (!isPublic && (await repositories.getRepoRecord(repo, o)) === undefined) {
         // Perhaps there is no such repository: storage gets a record when Weir's credential has been let in.

@@ -1,12 +1,13 @@
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { FreshnessConfig } from "../config/types.ts";
 import { formatRepo, type Reference } from "../oci/reference.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import { type TagPage, type Upstream, UpstreamError } from "../upstream/upstream.ts";
 import type { TagsAnswer, TagsCall } from "./answers.ts";
-import { type Background, waitFor } from "./background.ts";
+import type { Background } from "./background.ts";
 import type { Blobs } from "./blobs.ts";
 import { decideFreshness } from "./freshness.ts";
 import type { Target } from "./manifests-by-digest.ts";

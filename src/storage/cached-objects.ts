@@ -1,6 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { CallOptions } from "../base/call.ts";
-import type { SmallObjects } from "./small-objects.ts";
+import type { Clock } from "../base/clock.ts";
+import type { ObjectStat, SmallObjects } from "./small-objects.ts";
 
 /** Links and records of some hundred thousand tags; a held tag is then answered without touching the disk. */
 const MAX_BYTES = 64 << 20;
@@ -11,33 +12,48 @@ const ENTRY_OVERHEAD = 200;
 /** Keys known to be absent. Apart from the rest: clients can make up any number of names, and must not push out what is held. */
 const MAX_ABSENT = 20_000;
 
-/** `objects` with what was read lately kept in memory. Only for objects that nobody but this process writes. */
-export function createCachedObjects(objects: SmallObjects): SmallObjects {
-  return new CachedObjects(objects);
+/** Other processes write the objects too: what was read is read again after so many milliseconds. */
+export interface SharedObjects {
+  readonly clock: Clock;
+  readonly maxAgeMs: number;
+}
+
+/** `objects` with what was read lately kept in memory. Without `shared`, only for what nobody but this process writes. */
+export function createCachedObjects(objects: SmallObjects, shared?: SharedObjects): SmallObjects {
+  return new CachedObjects(objects, shared);
 }
 
 class CachedObjects implements SmallObjects {
   readonly #objects: SmallObjects;
-  readonly #held = new LRUCache<string, Uint8Array>({
-    maxSize: MAX_BYTES,
-    sizeCalculation: (bytes, key) => bytes.length + key.length + ENTRY_OVERHEAD,
-  });
-  readonly #absent = new LRUCache<string, true>({ max: MAX_ABSENT });
+  readonly #held: LRUCache<string, Uint8Array>;
+  readonly #absent: LRUCache<string, true>;
   /** Grows with every write. What was read while it grew may be older than what was written, and is not kept. */
   #writes = 0;
 
-  constructor(objects: SmallObjects) {
+  constructor(objects: SmallObjects, shared: SharedObjects | undefined) {
     this.#objects = objects;
+    const age = shared === undefined ? {} : { ttl: shared.maxAgeMs, ttlResolution: 0, perf: shared.clock };
+    this.#held = new LRUCache({
+      maxSize: MAX_BYTES,
+      sizeCalculation: (bytes, key) => bytes.length + key.length + ENTRY_OVERHEAD,
+      ...age,
+    });
+    this.#absent = new LRUCache({ max: MAX_ABSENT, ...age });
   }
 
   async get(key: string, o: CallOptions): Promise<Uint8Array | undefined> {
     const held = this.#held.get(key);
-    if (held !== undefined || this.#absent.has(key)) return held;
+    if (o.latest !== true && (held !== undefined || this.#absent.has(key))) return held;
     const writes = this.#writes;
     const bytes = await this.#objects.get(key, o);
     if (writes === this.#writes) {
-      if (bytes === undefined) this.#absent.set(key, true);
-      else this.#held.set(key, bytes);
+      if (bytes === undefined) {
+        this.#absent.set(key, true);
+        this.#held.delete(key);
+      } else {
+        this.#held.set(key, bytes);
+        this.#absent.delete(key);
+      }
     }
     return bytes;
   }
@@ -49,6 +65,10 @@ class CachedObjects implements SmallObjects {
     } finally {
       this.#forget(key);
     }
+  }
+
+  stat(key: string, o: CallOptions): Promise<ObjectStat | undefined> {
+    return this.#objects.stat(key, o);
   }
 
   async delete(key: string, o: CallOptions): Promise<boolean> {

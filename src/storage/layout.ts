@@ -16,23 +16,39 @@
  *         _referrers/<alg>/<2 hex>/<hex>.json        what refers to the manifest, when it was checked, since when it is gone
  *       manifests/<alg>/<2 hex>/<hex>.json           media type, size
  *       blobs/<alg>/<2 hex>/<hex>.json               where the bytes came from
- *       tmp/                                         files that are not published yet (filesystem only)
+ *       credentials/<fingerprint>.json               until when a refused credential is kept from its registry
+ *       recency/<hex digit>                          when blobs were used; binary
+ *       savings.json                                 what was served without the upstreams, and since when
+ *       uploads/<sha256 of the key>.json             what a disk in front of a bucket has and the bucket has not (tiered only)
+ *       quarantine/                                  damaged files under the keys that they had
+ *       tmp/                                         files that are not published yet; in a bucket, what a start tries out
  *       lock, holder                                 which process uses the root (filesystem only)
  *
  * `<upstream>` is the upstream's name with each `:` written `__`. Names under a repository that begin with `_` cannot be
  * part of a repository's name, so one repository may lie inside another (`a/b`, `a/b/c`).
  */
+import { createHash } from "node:crypto";
 import { type Digest, digestAlgorithm, digestHex, isDigest } from "../oci/digest.ts";
 import type { RepoRef } from "../oci/reference.ts";
 
 export const BLOBS_PREFIX = "docker/registry/v2/blobs/";
 export const REPOSITORIES_PREFIX = "docker/registry/v2/repositories/";
+/** Everything that the distribution layout has no place for; ends in `/`. */
+export const RECORDS_PREFIX = "weir/v1/";
 export const TEMPORARY_FOLDER = "weir/v1/tmp";
 export const LOCK_KEY = "weir/v1/lock";
 export const HOLDER_KEY = "weir/v1/holder";
 
+/** Damaged files, out of everybody's way; ends in `/`. */
+export const QUARANTINE_PREFIX = "weir/v1/quarantine/";
+/** What the cache has saved, counted since it was first started. */
+export const SAVINGS_KEY = "weir/v1/savings.json";
+
+const FINGERPRINT = /^[0-9a-f]{64}$/;
+
 /** The folder that makes what is above it a repository. */
 export const MANIFESTS_FOLDER = "_manifests";
+export const LAYERS_FOLDER = "_layers";
 
 export function blobKey(digest: Digest): string {
   return `${BLOBS_PREFIX}${sharded(digest)}/data`;
@@ -40,15 +56,24 @@ export function blobKey(digest: Digest): string {
 
 /** The folder of everything that a repository holds in the distribution layout; ends in `/`. */
 export function repositoryPrefix(repo: RepoRef): string {
-  return `${REPOSITORIES_PREFIX}${repositoryFolder(repo)}/`;
+  return placePrefix(repositoryFolder(repo));
+}
+
+/** The same for a repository's folder, which in a stock registry lies below no upstream's. */
+export function placePrefix(place: string): string {
+  return `${REPOSITORIES_PREFIX}${place}/`;
+}
+
+export function layersPrefix(repo: RepoRef): string {
+  return `${repositoryPrefix(repo)}${LAYERS_FOLDER}/`;
 }
 
 export function layersMarkKey(repo: RepoRef): string {
-  return `${repositoryPrefix(repo)}_layers/.weir`;
+  return `${layersPrefix(repo)}.weir`;
 }
 
 export function layerLinkKey(repo: RepoRef, digest: Digest): string {
-  return `${repositoryPrefix(repo)}_layers/${slashed(digest)}/link`;
+  return `${layersPrefix(repo)}${slashed(digest)}/link`;
 }
 
 export function revisionsPrefix(repo: RepoRef): string {
@@ -83,8 +108,12 @@ export function tagRecordKey(repo: RepoRef, tag: string): string {
   return `weir/v1/repositories/${repositoryFolder(repo)}/_tags/${tag}.json`;
 }
 
+export function referrersPrefix(repo: RepoRef): string {
+  return `weir/v1/repositories/${repositoryFolder(repo)}/_referrers/`;
+}
+
 export function referrersRecordKey(repo: RepoRef, subject: Digest): string {
-  return `weir/v1/repositories/${repositoryFolder(repo)}/_referrers/${sharded(subject)}.json`;
+  return `${referrersPrefix(repo)}${sharded(subject)}.json`;
 }
 
 export function manifestRecordKey(digest: Digest): string {
@@ -93,6 +122,100 @@ export function manifestRecordKey(digest: Digest): string {
 
 export function blobRecordKey(digest: Digest): string {
   return `weir/v1/blobs/${sharded(digest)}.json`;
+}
+
+export const MANIFEST_RECORDS_PREFIX = `${RECORDS_PREFIX}manifests/`;
+export const BLOB_RECORDS_PREFIX = `${RECORDS_PREFIX}blobs/`;
+
+/** What is on the disk and not yet in the bucket behind it; ends in `/`. */
+export const UPLOADS_PREFIX = `${RECORDS_PREFIX}uploads/`;
+
+/** The note that what lies under `key` has to be sent to the bucket. */
+export function uploadNoteKey(key: string): string {
+  return `${UPLOADS_PREFIX}${createHash("sha256").update(key).digest("hex")}.json`;
+}
+
+/** When the blobs of one of the parts were used; binary. */
+export function recencyKey(part: number): string {
+  return `${RECORDS_PREFIX}recency/${part.toString(16)}`;
+}
+
+/** What a key of the distribution layout, or of the records beside it, is the key of; `place` is a repository's folder. */
+export type LayoutKey =
+  | { readonly kind: "blob" | "manifest-record" | "blob-record"; readonly digest: Digest }
+  | { readonly kind: "layer" | "revision" | "referrers-record"; readonly place: string; readonly digest: Digest }
+  | { readonly kind: "tag" | "tag-record"; readonly place: string; readonly tag: string }
+  | { readonly kind: "tag-index"; readonly place: string; readonly tag: string; readonly digest: Digest }
+  | { readonly kind: "mark" | "repository-record"; readonly place: string };
+
+const PLACE = "(?<place>[a-z0-9][^/]*(?:/[a-z0-9][^/]*)*)";
+const TAG = "(?<tag>[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127})";
+const SLASHED = "(?<algorithm>sha256|sha512)/(?<hex>[0-9a-f]+)";
+const SHARDED = "(?<algorithm>sha256|sha512)/(?<shard>[0-9a-f]{2})/(?<hex>[0-9a-f]+)";
+
+const KEYS: readonly (readonly [LayoutKey["kind"], RegExp])[] = [
+  ["blob", new RegExp(`^${BLOBS_PREFIX}${SHARDED}/data$`)],
+  ["layer", new RegExp(`^${REPOSITORIES_PREFIX}${PLACE}/${LAYERS_FOLDER}/${SLASHED}/link$`)],
+  ["mark", new RegExp(`^${REPOSITORIES_PREFIX}${PLACE}/${LAYERS_FOLDER}/\\.weir$`)],
+  ["revision", new RegExp(`^${REPOSITORIES_PREFIX}${PLACE}/${MANIFESTS_FOLDER}/revisions/${SLASHED}/link$`)],
+  ["tag", new RegExp(`^${REPOSITORIES_PREFIX}${PLACE}/${MANIFESTS_FOLDER}/tags/${TAG}/current/link$`)],
+  ["tag-index", new RegExp(`^${REPOSITORIES_PREFIX}${PLACE}/${MANIFESTS_FOLDER}/tags/${TAG}/index/${SLASHED}/link$`)],
+  ["repository-record", new RegExp(`^${RECORDS_PREFIX}repositories/${PLACE}/_repository\\.json$`)],
+  ["tag-record", new RegExp(`^${RECORDS_PREFIX}repositories/${PLACE}/_tags/${TAG}\\.json$`)],
+  ["referrers-record", new RegExp(`^${RECORDS_PREFIX}repositories/${PLACE}/_referrers/${SHARDED}\\.json$`)],
+  ["manifest-record", new RegExp(`^${RECORDS_PREFIX}manifests/${SHARDED}\\.json$`)],
+  ["blob-record", new RegExp(`^${RECORDS_PREFIX}blobs/${SHARDED}\\.json$`)],
+];
+
+/** Where the links and records stand that {@link parseKey} knows; what else is below `weir/v1/` belongs to whoever wrote it. */
+export const LINK_PREFIXES: readonly string[] = [
+  REPOSITORIES_PREFIX,
+  `${RECORDS_PREFIX}repositories/`,
+  `${RECORDS_PREFIX}manifests/`,
+  `${RECORDS_PREFIX}blobs/`,
+];
+
+/** Undefined for a key that no function above makes. */
+export function parseKey(key: string): LayoutKey | undefined {
+  for (const [kind, pattern] of KEYS) {
+    const groups = pattern.exec(key)?.groups;
+    if (groups === undefined) continue;
+    const { place, tag, algorithm, shard, hex = "" } = groups;
+    const digest = `${algorithm}:${hex}`;
+    if (algorithm !== undefined && (!isDigest(digest) || !hex.startsWith(shard ?? ""))) return undefined;
+    const parts = { place, tag, digest: algorithm === undefined ? undefined : digest };
+    return { kind, ...Object.fromEntries(Object.entries(parts).filter(([, part]) => part !== undefined)) } as LayoutKey;
+  }
+  return undefined;
+}
+
+/** The repository whose folder this is; undefined for one that lies below no upstream, as a stock registry's own do. */
+export function repoOfPlace(place: string): RepoRef | undefined {
+  const [folder = "", ...names] = place.split("/");
+  const upstream = upstreamOfFolder(folder);
+  if (upstream === undefined || !/[.:]/.test(upstream) || names.length === 0) return undefined;
+  return { upstream, repository: names.join("/") };
+}
+
+/** A damaged file's key from now on. Deleted and damaged anew, another one. */
+export function quarantineKey(key: string, atMs: number): string {
+  return `${QUARANTINE_PREFIX}${atMs}/${key}`;
+}
+
+/** When the file came there, in milliseconds since the epoch, and what its key was; undefined for what is none of them. */
+export function parseQuarantineKey(key: string): { readonly atMs: number; readonly key: string } | undefined {
+  const [, at, was] = key.startsWith(QUARANTINE_PREFIX)
+    ? (/^(\d+)\/(.+)$/.exec(key.slice(QUARANTINE_PREFIX.length)) ?? [])
+    : [];
+  return was === undefined ? undefined : { atMs: Number(at), key: was };
+}
+
+/** @param fingerprint 64 hex digits */
+export function parkedCredentialKey(fingerprint: string): string {
+  if (!FINGERPRINT.test(fingerprint)) {
+    throw new RangeError(`not a credential's fingerprint: ${JSON.stringify(fingerprint)}`);
+  }
+  return `weir/v1/credentials/${fingerprint}.json`;
 }
 
 /**

@@ -4,10 +4,11 @@
  */
 import { isDigest } from "../oci/digest.ts";
 import { isReferrer } from "../oci/referrers.ts";
+import type { ParkedState } from "../upstream/credentials/parked.ts";
 import type { BlobRecord, ManifestRecord, ReferrersRecord, RepoRecord, TagEntry } from "./repositories.ts";
 
 export function formatRecord(
-  record: TagEntry | ReferrersRecord | ManifestRecord | BlobRecord | RepoRecord,
+  record: TagEntry | ReferrersRecord | ManifestRecord | BlobRecord | RepoRecord | ParkedState,
 ): Uint8Array {
   return Buffer.from(JSON.stringify(record));
 }
@@ -50,6 +51,11 @@ export function parseRepoRecord(bytes: Uint8Array): RepoRecord | undefined {
   if (visibility !== "public" && visibility !== "private") return undefined;
   if (!isCount(visibilityAtMs) || !isCount(provedAtMs)) return undefined;
   return { visibility, visibilityAtMs, provedAtMs };
+}
+
+export function parseParkedRecord(bytes: Uint8Array): ParkedState | undefined {
+  const { untilMs, failures } = parseObject(bytes);
+  return isCount(untilMs) && isCount(failures) ? { untilMs, failures } : undefined;
 }
 
 /** The fields of a JSON object; none where it is not one. */

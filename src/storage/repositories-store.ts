@@ -5,12 +5,15 @@ import type { RepoRef } from "../oci/reference.ts";
 import {
   blobRecordKey,
   formatLink,
+  LAYERS_FOLDER,
   layerLinkKey,
   layersMarkKey,
+  layersPrefix,
   MANIFESTS_FOLDER,
   manifestRecordKey,
   parseLinkFile,
   REPOSITORIES_PREFIX,
+  referrersPrefix,
   referrersRecordKey,
   repoRecordKey,
   revisionLinkKey,
@@ -33,6 +36,7 @@ import {
 } from "./records.ts";
 import type {
   BlobRecord,
+  LinkName,
   ManifestRecord,
   ReferrersRecord,
   RepoRecord,
@@ -44,17 +48,25 @@ import type { SmallObjects } from "./small-objects.ts";
 /** Tags whose links are read at the same time when a repository's tags are listed. */
 const TAGS_AT_ONCE = 16;
 
-export function createRepositories(objects: SmallObjects, log: Log): Repositories {
-  return new RepositoriesStore(objects, log);
+/** Who wants to know what repositories come to have. */
+export interface LinkObserver {
+  /** A link is about to be written; its content is held already. */
+  linking(repo: RepoRef, link: LinkName): void;
+}
+
+export function createRepositories(objects: SmallObjects, log: Log, observer?: LinkObserver): Repositories {
+  return new RepositoriesStore(objects, log, observer);
 }
 
 class RepositoriesStore implements Repositories {
   readonly #objects: SmallObjects;
   readonly #log: Log;
+  readonly #observer: LinkObserver | undefined;
 
-  constructor(objects: SmallObjects, log: Log) {
+  constructor(objects: SmallObjects, log: Log, observer: LinkObserver | undefined) {
     this.#objects = objects;
     this.#log = log;
+    this.#observer = observer;
   }
 
   hasLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean> {
@@ -62,7 +74,18 @@ class RepositoriesStore implements Repositories {
   }
 
   linkLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void> {
+    this.#observer?.linking(repo, { kind: "layer", digest });
     return this.#keep(layerLinkKey(repo, digest), formatLink(digest), o);
+  }
+
+  unlinkLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean> {
+    return this.#objects.delete(layerLinkKey(repo, digest), o);
+  }
+
+  async *layers(repo: RepoRef, o: CallOptions): AsyncIterable<Digest> {
+    for await (const digest of this.#linksBelow(layersPrefix(repo), o)) {
+      if (await this.hasLayer(repo, digest, o)) yield digest;
+    }
   }
 
   hasRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean> {
@@ -70,6 +93,7 @@ class RepositoriesStore implements Repositories {
   }
 
   async linkRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void> {
+    this.#observer?.linking(repo, { kind: "revision", digest });
     await this.#keep(layersMarkKey(repo), new Uint8Array(), o);
     await this.#keep(revisionLinkKey(repo, digest), formatLink(digest), o);
   }
@@ -120,6 +144,20 @@ class RepositoriesStore implements Repositories {
   }
 
   async *all(o: CallOptions): AsyncIterable<RepoRef> {
+    for await (const repo of this.#withFolder([MANIFESTS_FOLDER], o)) {
+      for await (const _ of this.revisions(repo, o)) {
+        yield repo;
+        break;
+      }
+    }
+  }
+
+  linked(o: CallOptions): AsyncIterable<RepoRef> {
+    return this.#withFolder([MANIFESTS_FOLDER, LAYERS_FOLDER], o);
+  }
+
+  /** The repositories that have one of these folders. */
+  async *#withFolder(folders: readonly string[], o: CallOptions): AsyncIterable<RepoRef> {
     const upstreams = (await this.#folders(REPOSITORIES_PREFIX, o)).map(upstreamOfFolder);
     const inOrder = upstreams
       .filter((upstream) => upstream !== undefined)
@@ -127,18 +165,14 @@ class RepositoriesStore implements Repositories {
       .sort();
     for (const place of inOrder) {
       const upstream = place.slice(0, -1);
-      for await (const repository of this.#repositoriesBelow(
-        `${REPOSITORIES_PREFIX}${upstreamFolder(upstream)}/`,
-        "",
-        o,
-      )) {
-        const repo = { upstream, repository };
-        for await (const _ of this.revisions(repo, o)) {
-          yield repo;
-          break;
-        }
-      }
+      const below = `${REPOSITORIES_PREFIX}${upstreamFolder(upstream)}/`;
+      for await (const repository of this.#repositoriesBelow(below, "", folders, o)) yield { upstream, repository };
     }
+  }
+
+  async *linkNames(repo: RepoRef, o: CallOptions): AsyncIterable<LinkName> {
+    for await (const digest of this.#linksBelow(revisionsPrefix(repo), o)) yield { kind: "revision", digest };
+    for await (const digest of this.#linksBelow(layersPrefix(repo), o)) yield { kind: "layer", digest };
   }
 
   getReferrers(repo: RepoRef, subject: Digest, o: CallOptions): Promise<ReferrersRecord | undefined> {
@@ -153,12 +187,28 @@ class RepositoriesStore implements Repositories {
     return this.#objects.delete(referrersRecordKey(repo, subject), o);
   }
 
+  async *referrersSubjects(repo: RepoRef, o: CallOptions): AsyncIterable<Digest> {
+    const prefix = referrersPrefix(repo);
+    for (const algorithm of await this.#folders(prefix, o)) {
+      for (const shard of await this.#folders(`${prefix}${algorithm}/`, o)) {
+        for await (const name of this.#objects.list(`${prefix}${algorithm}/${shard}/`, o)) {
+          const digest = `${algorithm}:${name.replace(/\.json$/, "")}`;
+          if (isDigest(digest)) yield digest;
+        }
+      }
+    }
+  }
+
   getManifestRecord(digest: Digest, o: CallOptions): Promise<ManifestRecord | undefined> {
     return this.#record(manifestRecordKey(digest), parseManifestRecord, o);
   }
 
   putManifestRecord(digest: Digest, record: ManifestRecord, o: CallOptions): Promise<void> {
     return this.#keep(manifestRecordKey(digest), formatRecord(record), o);
+  }
+
+  deleteManifestRecord(digest: Digest, o: CallOptions): Promise<boolean> {
+    return this.#objects.delete(manifestRecordKey(digest), o);
   }
 
   getBlobRecord(digest: Digest, o: CallOptions): Promise<BlobRecord | undefined> {
@@ -169,12 +219,20 @@ class RepositoriesStore implements Repositories {
     return this.#keep(blobRecordKey(digest), formatRecord(record), o);
   }
 
+  deleteBlobRecord(digest: Digest, o: CallOptions): Promise<boolean> {
+    return this.#objects.delete(blobRecordKey(digest), o);
+  }
+
   getRepoRecord(repo: RepoRef, o: CallOptions): Promise<RepoRecord | undefined> {
     return this.#record(repoRecordKey(repo), parseRepoRecord, o);
   }
 
   putRepoRecord(repo: RepoRef, record: RepoRecord, o: CallOptions): Promise<void> {
     return this.#keep(repoRecordKey(repo), formatRecord(record), o);
+  }
+
+  deleteRepoRecord(repo: RepoRef, o: CallOptions): Promise<boolean> {
+    return this.#objects.delete(repoRecordKey(repo), o);
   }
 
   /** Writes what is not there already: reading is far cheaper than a durable write, and most pulls repeat themselves. */
@@ -221,13 +279,21 @@ class RepositoriesStore implements Repositories {
    * The repositories under `prefix` in the order of their names, in which `a`, `a-b` and `a/b` stand so: what is below a
    * folder is put in its place by the folder's name with its `/`, the repository that the folder is by its name without.
    */
-  async *#repositoriesBelow(prefix: string, parent: string, o: CallOptions): AsyncIterable<string> {
+  async *#repositoriesBelow(
+    prefix: string,
+    parent: string,
+    wanted: readonly string[],
+    o: CallOptions,
+  ): AsyncIterable<string> {
     const places: string[] = [];
     for (const folder of await this.#folders(prefix, o)) if (!folder.startsWith("_")) places.push(folder, `${folder}/`);
     places.sort();
     for (const place of places) {
-      if (place.endsWith("/")) yield* this.#repositoriesBelow(`${prefix}${place}`, `${parent}${place}`, o);
-      else if ((await this.#folders(`${prefix}${place}/`, o)).includes(MANIFESTS_FOLDER)) yield `${parent}${place}`;
+      if (place.endsWith("/")) {
+        yield* this.#repositoriesBelow(`${prefix}${place}`, `${parent}${place}`, wanted, o);
+      } else if ((await this.#folders(`${prefix}${place}/`, o)).some((folder) => wanted.includes(folder))) {
+        yield `${parent}${place}`;
+      }
     }
   }
 }

@@ -10,6 +10,10 @@ import type { Referrer } from "../oci/referrers.ts";
 export interface Repositories {
   hasLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean>;
   linkLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void>;
+  /** True when there was something to delete. */
+  unlinkLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean>;
+  /** The blobs that a repository has, whether or not they are held. */
+  layers(repo: RepoRef, o: CallOptions): AsyncIterable<Digest>;
   hasRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean>;
   linkRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void>;
   unlinkRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean>;
@@ -25,18 +29,33 @@ export interface Repositories {
   tags(repo: RepoRef, o: CallOptions): Promise<readonly string[]>;
   /** Every repository that holds a manifest, in lexical order of `<upstream>/<repository>`. */
   all(o: CallOptions): AsyncIterable<RepoRef>;
+  /** Every repository with a link to anything, manifest or not, in the same order. */
+  linked(o: CallOptions): AsyncIterable<RepoRef>;
+
+  /** The digests that the repository's links are named after: cheaper than reading them, and a few too many at worst. */
+  linkNames(repo: RepoRef, o: CallOptions): AsyncIterable<LinkName>;
 
   /** What the upstream last listed as referring to a manifest of the repository, whether or not the manifest itself is held. */
   getReferrers(repo: RepoRef, subject: Digest, o: CallOptions): Promise<ReferrersRecord | undefined>;
   putReferrers(repo: RepoRef, subject: Digest, record: ReferrersRecord, o: CallOptions): Promise<void>;
   deleteReferrers(repo: RepoRef, subject: Digest, o: CallOptions): Promise<boolean>;
+  /** The manifests of which {@link getReferrers} knows something. */
+  referrersSubjects(repo: RepoRef, o: CallOptions): AsyncIterable<Digest>;
 
   getManifestRecord(digest: Digest, o: CallOptions): Promise<ManifestRecord | undefined>;
   putManifestRecord(digest: Digest, record: ManifestRecord, o: CallOptions): Promise<void>;
+  deleteManifestRecord(digest: Digest, o: CallOptions): Promise<boolean>;
   getBlobRecord(digest: Digest, o: CallOptions): Promise<BlobRecord | undefined>;
   putBlobRecord(digest: Digest, record: BlobRecord, o: CallOptions): Promise<void>;
+  deleteBlobRecord(digest: Digest, o: CallOptions): Promise<boolean>;
   getRepoRecord(repo: RepoRef, o: CallOptions): Promise<RepoRecord | undefined>;
   putRepoRecord(repo: RepoRef, record: RepoRecord, o: CallOptions): Promise<void>;
+  deleteRepoRecord(repo: RepoRef, o: CallOptions): Promise<boolean>;
+}
+
+export interface LinkName {
+  readonly kind: "layer" | "revision";
+  readonly digest: Digest;
 }
 
 export interface TagEntry {

@@ -32,6 +32,7 @@ export function repositoriesContract(o: { name: string; create(): Promise<SmallO
           puts.push(key);
           return objects.put(key, bytes, options);
         },
+        stat: (key, options) => objects.stat(key, options),
         delete: (key, options) => objects.delete(key, options),
         list: (prefix, options) => objects.list(prefix, options),
       };
@@ -248,6 +249,37 @@ export function repositoriesContract(o: { name: string; create(): Promise<SmallO
       expect(await all()).toEqual(names.filter((name) => name !== "docker.io/a/b").sort());
     });
 
+    test("every repository with any link is listed, layers alone included; links and records go one by one", async () => {
+      const layersOnly = { upstream: "docker.io", repository: "layers/only" };
+      await repositories.linkLayer(layersOnly, ONE, call);
+      await repositories.linkLayer(layersOnly, LONG, call);
+      await repositories.linkRevision(NGINX, TWO, call);
+      await repositories.putReferrers(NGINX, TWO, { referrers: [], checkedAtMs: 1 }, call);
+      await repositories.putManifestRecord(TWO, { mediaType: "a/b", size: 1 }, call);
+      await repositories.putBlobRecord(TWO, { public: true, upstreams: [] }, call);
+      await repositories.putRepoRecord(NGINX, { visibility: "public", visibilityAtMs: 1, provedAtMs: 0 }, call);
+      expect((await listed(repositories.linked(call))).map(formatRepo)).toEqual([
+        "docker.io/layers/only",
+        "docker.io/library/nginx",
+      ]);
+      expect((await listed(repositories.layers(layersOnly, call))).sort()).toEqual([ONE, LONG].sort());
+      expect(await listed(repositories.layers(NGINX, call))).toEqual([]);
+      expect(await listed(repositories.referrersSubjects(NGINX, call))).toEqual([TWO]);
+      const deletions = [
+        () => repositories.unlinkLayer(layersOnly, ONE, call),
+        () => repositories.deleteManifestRecord(TWO, call),
+        () => repositories.deleteBlobRecord(TWO, call),
+        () => repositories.deleteRepoRecord(NGINX, call),
+        () => repositories.deleteReferrers(NGINX, TWO, call),
+      ];
+      for (const remove of deletions) expect([await remove(), await remove()]).toEqual([true, false]);
+      expect(await listed(repositories.layers(layersOnly, call))).toEqual([LONG]);
+      expect(await repositories.getManifestRecord(TWO, call)).toBeUndefined();
+      expect(await repositories.getBlobRecord(TWO, call)).toBeUndefined();
+      expect(await repositories.getRepoRecord(NGINX, call)).toBeUndefined();
+      expect(await listed(repositories.referrersSubjects(NGINX, call))).toEqual([]);
+    });
+
     test("of two processes that move a tag at once, either wins, and the record is never the loser's", async () => {
       const rival = createRepositories(objects, silentLog);
       for (let round = 1; round <= 20; round += 1) {
@@ -260,4 +292,10 @@ export function repositoriesContract(o: { name: string; create(): Promise<SmallO
       }
     });
   });
+}
+
+async function listed<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const item of items) found.push(item);
+  return found;
 }

@@ -53,6 +53,16 @@ export function smallObjectsContract(o: { name: string; create(): Promise<Object
       expect(await text("a/b")).toBeUndefined();
     });
 
+    test("what an object takes up, and when it was written", async () => {
+      expect(await objects.stat("a/b", call)).toBeUndefined();
+      await objects.put("a/b", Buffer.alloc(1000), call);
+      const stat = await objects.stat("a/b", call);
+      expect(stat?.occupied).toBeGreaterThanOrEqual(1000);
+      expect(Number.isSafeInteger(stat?.changedAtMs)).toBe(true);
+      await objects.delete("a/b", call);
+      expect(await objects.stat("a/b", call)).toBeUndefined();
+    });
+
     test("an empty object is there", async () => {
       await objects.put("a/empty", new Uint8Array(), call);
       expect(await text("a/empty")).toBe("");

@@ -20,6 +20,11 @@ export function pathInRoot(root: string, key: string): string {
   return join(root, key);
 }
 
+/** Bytes that a file or folder takes up, as `du` counts: `st_blocks` is in units of 512 whatever the filesystem's blocks are. */
+export function occupiedBy(stats: { readonly blocks: number }): number {
+  return stats.blocks * 512;
+}
+
 /** Must have been called before anything is written below `root`. */
 export async function makeTemporaryFolder(root: string): Promise<void> {
   try {
@@ -99,10 +104,16 @@ export async function removeFile(root: string, path: string, o: { durable: boole
     if (isMissing(error)) return false;
     throw error;
   }
-  let folder = dirname(path);
-  while (folder !== root && (await removeIfEmpty(folder))) folder = dirname(folder);
+  const folder = await pruneAbove(root, path);
   if (o.durable) await syncFolderIfThere(folder);
   return true;
+}
+
+/** Removes the folders above `path` that have become empty, up to the root. Gives the first that stays. */
+export async function pruneAbove(root: string, path: string): Promise<string> {
+  let folder = dirname(path);
+  while (folder !== root && (await removeIfEmpty(folder))) folder = dirname(folder);
+  return folder;
 }
 
 async function createTemporary(root: string, fill: (file: FileHandle) => Promise<void>): Promise<string> {

@@ -1,3 +1,4 @@
+import { saysDiskFull } from "../../base/disk-full.ts";
 import { StorageError } from "../blob-store.ts";
 
 /** The name of a system call's failure (`ENOENT`); undefined for any other error. */
@@ -17,7 +18,7 @@ export function isMissing(error: unknown): boolean {
 export function asStorageError(error: unknown, doing: string): unknown {
   const code = errnoOf(error);
   if (error instanceof StorageError || code === undefined) return error;
-  if (code === "ENOSPC" || code === "EDQUOT") return new StorageError("no-space", `${doing}: the disk is full`, error);
+  if (saysDiskFull(error)) return new StorageError("no-space", `${doing}: the disk is full`, error);
   if (code === "ENOTDIR" || code === "EISDIR") {
     return new StorageError(
       "unavailable",

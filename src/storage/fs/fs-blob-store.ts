@@ -5,18 +5,20 @@ import type { ByteStream } from "../../base/byte-stream.ts";
 import type { CallOptions } from "../../base/call.ts";
 import type { Log } from "../../base/log.ts";
 import { type Digest, digestAlgorithm, digestOf, isDigest } from "../../oci/digest.ts";
-import { type BlobStat, type BlobStore, type OpenBlob, StorageError } from "../blob-store.ts";
+import { type BlobStat, type BlobStore, type OpenBlob, StorageError, type StoreLeftOver } from "../blob-store.ts";
 import { BLOBS_PREFIX, blobKey } from "../layout.ts";
 import {
   copyToTemporary,
   discard,
   makeTemporaryFolder,
+  occupiedBy,
   pathInRoot,
   publish,
   removeFile,
   writeTemporary,
 } from "./durable.ts";
 import { asStorageError, errnoOf, isMissing } from "./errno.ts";
+import { fsLeftOvers } from "./left-overs.ts";
 import { ReadBuffers } from "./read-buffers.ts";
 
 /** Blobs in files below `root`. Whoever runs a server on them holds the root (`openRoot`). */
@@ -39,8 +41,7 @@ class FsBlobStore implements BlobStore {
 
   async stat(digest: Digest, o: CallOptions): Promise<BlobStat | undefined> {
     o.signal.throwIfAborted();
-    const size = await this.#sizeOf(digest);
-    return size === undefined ? undefined : { digest, size };
+    return this.#stat(digest);
   }
 
   async open(digest: Digest, o: CallOptions): Promise<OpenBlob | undefined> {
@@ -105,11 +106,28 @@ class FsBlobStore implements BlobStore {
           o.signal.throwIfAborted();
           const digest = `${algorithm}:${hex}`;
           if (!isDigest(digest) || !hex.startsWith(shard)) continue;
-          const size = await this.#sizeOf(digest);
-          if (size !== undefined) yield { digest, size };
+          const found = await this.#stat(digest);
+          if (found !== undefined) yield found;
         }
       }
     }
+  }
+
+  async overhead(o: CallOptions): Promise<number> {
+    const blobs = join(this.#root, BLOBS_PREFIX);
+    let bytes = await folderBytes(blobs);
+    for await (const algorithm of folderNames(blobs)) {
+      bytes += await folderBytes(join(blobs, algorithm));
+      for await (const shard of folderNames(join(blobs, algorithm))) {
+        o.signal.throwIfAborted();
+        bytes += await folderBytes(join(blobs, algorithm, shard));
+      }
+    }
+    return bytes;
+  }
+
+  leftOvers(o: CallOptions): AsyncIterable<StoreLeftOver> {
+    return fsLeftOvers(this.#root, o);
   }
 
   async close(): Promise<void> {
@@ -118,6 +136,20 @@ class FsBlobStore implements BlobStore {
 
   #path(digest: Digest): string {
     return pathInRoot(this.#root, blobKey(digest));
+  }
+
+  async #stat(digest: Digest): Promise<BlobStat | undefined> {
+    const path = this.#path(digest);
+    try {
+      const [file, folder] = await Promise.all([stat(path), stat(dirname(path))]);
+      const size = heldSize(digest, file);
+      if (size === undefined) return undefined;
+      // Not the time of the last write, which a file keeps when it is copied or linked here: what is young must look young.
+      return { digest, size, occupied: occupiedBy(file) + occupiedBy(folder), storedAtMs: Math.floor(file.ctimeMs) };
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw asStorageError(error, `looking for blob ${digest}`);
+    }
   }
 
   async #sizeOf(digest: Digest): Promise<number | undefined> {
@@ -292,6 +324,16 @@ function heldSize(digest: Digest, file: { isFile(): boolean; size: number | bigi
 /** The time of the last change of the file or of what is known about it: unlike `mtime`, it cannot be set back. */
 function versionOf({ dev, ino, size, ctimeNs }: BigIntStats): string {
   return [dev, ino, size, ctimeNs].join(" ");
+}
+
+/** What a folder itself takes up. */
+async function folderBytes(path: string): Promise<number> {
+  try {
+    return occupiedBy(await stat(path));
+  } catch (error) {
+    if (isMissing(error)) return 0;
+    throw asStorageError(error, `measuring ${path}`);
+  }
 }
 
 async function* folderNames(path: string): AsyncIterable<string> {

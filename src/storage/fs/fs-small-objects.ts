@@ -1,19 +1,29 @@
-import { type FileHandle, open, opendir } from "node:fs/promises";
-import { resolve } from "node:path";
+import { type FileHandle, open, opendir, stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import type { CallOptions } from "../../base/call.ts";
 import { StorageError } from "../blob-store.ts";
-import type { SmallObjects } from "../small-objects.ts";
-import { discard, makeTemporaryFolder, pathInRoot, publish, removeFile, writeTemporary } from "./durable.ts";
+import { MAX_OBJECT_BYTES, type ObjectStat, type SmallObjects } from "../small-objects.ts";
+import {
+  discard,
+  makeTemporaryFolder,
+  occupiedBy,
+  pathInRoot,
+  publish,
+  removeFile,
+  writeTemporary,
+} from "./durable.ts";
 import { asStorageError, isMissing } from "./errno.ts";
-
-/** Bytes of one object. Links have under 200 and records a few hundred: what is larger is not one of ours. */
-const MAX_OBJECT_BYTES = 1 << 20;
 
 /** Small objects in files below `root`. Whoever runs a server on them holds the root (`openRoot`). */
 export async function createFsSmallObjects(o: { root: string }): Promise<SmallObjects> {
   const root = resolve(o.root);
   await makeTemporaryFolder(root);
   return new FsSmallObjects(root);
+}
+
+/** The same for a folder that is only read, and nothing is made in: what lies there now, past any cache. */
+export function readFsSmallObjects(o: { root: string }): SmallObjects {
+  return new FsSmallObjects(resolve(o.root));
 }
 
 class FsSmallObjects implements SmallObjects {
@@ -48,6 +58,20 @@ class FsSmallObjects implements SmallObjects {
       }
     } catch (error) {
       throw asStorageError(error, `writing ${key}`);
+    }
+  }
+
+  async stat(key: string, o: CallOptions): Promise<ObjectStat | undefined> {
+    o.signal.throwIfAborted();
+    const path = pathInRoot(this.#root, key);
+    try {
+      const [file, folder] = await Promise.all([stat(path), stat(dirname(path))]);
+      // Links have a folder to themselves, records share theirs.
+      const alone = key.endsWith("/link");
+      return { occupied: occupiedBy(file) + (alone ? occupiedBy(folder) : 0), changedAtMs: Math.floor(file.ctimeMs) };
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw asStorageError(error, `looking for ${key}`);
     }
   }
 

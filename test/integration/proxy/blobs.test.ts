@@ -119,15 +119,10 @@ describe("the same blob in another repository", () => {
     expect(bench.hub.taken()).toEqual([`HEAD blob having/repo@${digest}`, `HEAD blob evil/repo@${digest}`]);
   });
 
-  test("a registry that redirects HEAD, or refuses it, still proves what it has", async () => {
+  test("a registry that redirects HEAD still proves what it has", async () => {
     const digest = await push(SMALL, { listed: false });
     await bench.pull(`${NGINX}@${digest}`);
     bench.hub.taken();
-    bench.hub.refusesBlobHead = true;
-    bench.hub.pushBlob("having/repo", SMALL);
-    expect(await bench.pull(`docker.io/having/repo@${digest}`)).toEqual(SMALL);
-    expect(bench.hub.taken()).toEqual([`HEAD blob having/repo@${digest}`, `SIZE blob having/repo@${digest}`]);
-    bench.hub.refusesBlobHead = false;
     bench.hub.confirmsEverything = true;
     expect(await bench.pull(`docker.io/redirecting/repo@${digest}`)).toEqual(SMALL);
     expect(bench.hub.taken()).toEqual([`HEAD blob redirecting/repo@${digest}`]);

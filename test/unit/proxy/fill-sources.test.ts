@@ -39,6 +39,23 @@ describe("a fill's sources", () => {
     }
   });
 
+  test("U6 that answer 429 without a word are held back, by chance longer or shorter, and no attempt is counted", async () => {
+    for (const [random, pauseMs] of [
+      [1, 10_000],
+      [0, 5_000],
+    ] as const) {
+      const { clock, sources } = create(() => random);
+      sources.add(source("a"));
+      for (let attempt = 1; attempt <= 10; attempt += 1) {
+        const entry = await sources.next(signal);
+        sources.failed(entry, upstreamError("quota", { status: 429 }), false);
+        expect([entry.notBeforeMs - clock.now(), entry.stalled]).toEqual([pauseMs, 0]);
+        clock.advance(pauseMs);
+      }
+      expect(sources.live).toHaveLength(1);
+    }
+  });
+
   test("are given up one by one, and the last error is the reason", async () => {
     const { clock, sources } = create();
     sources.add(source("a"));

@@ -21,7 +21,7 @@ describe("a cold blob", () => {
     expect(source.ledger).toEqual([{ start: 0, sent: blob.size }]);
     expect(bench.outcomes).toEqual(["committed"]);
     expect(bench.fills.size).toBe(0);
-    expect(await bench.store.stat(blob.digest, { signal })).toEqual({ digest: blob.digest, size: blob.size });
+    expect(await bench.store.stat(blob.digest, { signal })).toMatchObject({ digest: blob.digest, size: blob.size });
     expect(bench.committed).toEqual([{ domain: "public", digest: blob.digest, size: blob.size, sources: [source] }]);
     expect(bench.readers).toBe(0);
     expect(await bench.spooled()).toEqual([]);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { decideFreshness, type FreshnessFacts } from "../../../src/proxy/freshness.ts";
+import { decideFreshness, type FreshnessFacts, type Known } from "../../../src/proxy/freshness.ts";
 import type { UpstreamFault } from "../../../src/upstream/upstream.ts";
 
 const MINUTE = 60_000;
@@ -20,7 +20,7 @@ const BASE: FreshnessFacts = {
   nowMs: NOW,
 };
 
-const checked = (agoMs: number, goneAgoMs?: number): NonNullable<FreshnessFacts["known"]> => ({
+const checked = (agoMs: number, goneAgoMs?: number): Known => ({
   checkedAtMs: NOW - agoMs,
   goneSinceMs: goneAgoMs === undefined ? undefined : NOW - goneAgoMs,
 });
@@ -113,7 +113,60 @@ const CREDENTIAL: readonly Row[] = [
   ["private, proved too long ago", { known: checked(DAY), ...UNPROVED }, "refuse"],
 ];
 
+const HELD = checked(DAY);
+const GETS = { spared: "gets" } as const;
+const ALL = { spared: "all" } as const;
+
+const LOW_BEFORE: readonly Row[] = [
+  ["fresh", { known: checked(MINUTE), ...GETS }, "fresh for 9"],
+  ["fresh, and HEADs count too", { known: checked(MINUTE), ...ALL }, "fresh for 9"],
+  ["past its time: the HEAD is free", { known: HELD, ...GETS }, "ask"],
+  ["past its time, and HEADs count too", { known: HELD, ...ALL }, "stale: budget-low"],
+  ["nothing known", { ...ALL }, "ask"],
+  ["named by a HEAD and not held: with quota left", { known: checked(MINUTE), older: HELD }, "fresh for 9"],
+  ["named by a HEAD and not held", { known: checked(MINUTE), older: HELD, ...GETS }, "stale: budget-low"],
+  ["named a while ago: asked again for free", { known: checked(DAY), older: HELD, ...GETS }, "ask"],
+  ["named, with nothing older held", { known: checked(MINUTE), ...GETS }, "fresh for 9"],
+  ["named, what is held being too old", { known: checked(MINUTE), older: checked(31 * DAY), ...GETS }, "fresh for 9"],
+  [
+    "named, what is held being of no known age",
+    { known: checked(MINUTE), older: ADOPTED, ...GETS },
+    "stale: budget-low",
+  ],
+  [
+    "named, what is held having been gone",
+    { known: checked(MINUTE), older: checked(DAY, HOUR), ...GETS },
+    "fresh for 9",
+  ],
+  ["private, proved", { known: checked(MINUTE), older: HELD, ...PRIVATE, ...GETS }, "stale: budget-low"],
+  ["private, proved too long ago", { known: checked(MINUTE), older: HELD, ...UNPROVED, ...GETS }, "ask"],
+  ["private, proved too long ago, and HEADs count too", { known: HELD, ...UNPROVED, ...ALL }, "ask"],
+  ["too old, and HEADs count too", { known: checked(31 * DAY), ...ALL }, "ask"],
+  ["gone, and HEADs count too", { known: checked(DAY, HOUR), ...ALL }, "ask"],
+];
+
+const MOVED: readonly Row[] = [
+  ["with quota left", { known: HELD }, "ask"],
+  ["with little left", { known: HELD, ...GETS }, "stale: budget-low"],
+  ["with little left for HEADs either", { known: HELD, ...ALL }, "stale: budget-low"],
+  ["nothing held", { ...GETS }, "ask"],
+  ["adopted", { known: ADOPTED, ...GETS }, "stale: budget-low"],
+  ["at the end of staleIfError", { known: checked(30 * DAY), ...GETS }, "stale: budget-low"],
+  ["past staleIfError", { known: checked(30 * DAY + 1), ...GETS }, "ask"],
+  ["back after it was gone", { known: checked(DAY, HOUR), ...GETS }, "ask"],
+  ["private, proved", { known: HELD, ...PRIVATE, ...GETS }, "stale: budget-low"],
+  ["private, proved too long ago: this answer is proof", { known: HELD, ...UNPROVED, ...GETS }, "stale: budget-low"],
+];
+
 describe("may what is known be served?", () => {
+  test.each(LOW_BEFORE)("U6 little quota left, before asking, %s", (_, facts, expected) => {
+    expect(show(facts)).toBe(expected);
+  });
+
+  test.each(MOVED)("U6 moved upstream, %s", (_, facts, expected) => {
+    expect(show({ ...facts, asked: "moved" })).toBe(expected);
+  });
+
   test.each(BEFORE)("before asking, %s", (_, facts, expected) => {
     expect(show(facts)).toBe(expected);
   });

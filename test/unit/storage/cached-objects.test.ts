@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { createCachedObjects } from "../../../src/storage/cached-objects.ts";
 import type { SmallObjects } from "../../../src/storage/small-objects.ts";
+import { ManualClock } from "../../support/manual-clock.ts";
 import { createMemorySmallObjects } from "../../support/memory-store.ts";
 
 const o = { signal: new AbortController().signal };
@@ -26,6 +27,7 @@ function watched(): { objects: SmallObjects; reads: string[]; hold(): () => void
         return found;
       },
       put: (key, value, call) => store.put(key, value, call),
+      stat: (key, call) => store.stat(key, call),
       delete: (key, call) => store.delete(key, call),
       list: (prefix, call) => store.list(prefix, call),
     },
@@ -88,4 +90,21 @@ test("a read that a write overtakes does not bring the old content back", async 
   release();
   expect(await slow).toEqual(bytes("old"));
   expect(await cached.get("a", o)).toEqual(bytes("new"));
+});
+
+test("of what others write too, nothing is older than it may be, absence included", async () => {
+  const { objects, reads } = watched();
+  const clock = new ManualClock();
+  const cached = createCachedObjects(objects, { clock, maxAgeMs: 5_000 });
+  await objects.put("a", bytes("1"), o);
+  expect(await cached.get("a", o)).toEqual(bytes("1"));
+  expect(await cached.get("b", o)).toBeUndefined();
+  await objects.put("a", bytes("2"), o);
+  await objects.put("b", bytes("2"), o);
+  clock.advance(5_000);
+  expect(await cached.get("a", o)).toEqual(bytes("1"));
+  expect(reads).toEqual(["a", "b"]);
+  clock.advance(1);
+  expect(await cached.get("a", o)).toEqual(bytes("2"));
+  expect(await cached.get("b", o)).toEqual(bytes("2"));
 });

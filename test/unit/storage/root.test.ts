@@ -1,9 +1,10 @@
-import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { foldsCase, openRoot } from "../../../src/storage/fs/root.ts";
-import { LOCK_KEY, TEMPORARY_FOLDER } from "../../../src/storage/layout.ts";
+import { Secret } from "../../../src/base/secret.ts";
+import { foldsCase, openRoot, readHolder } from "../../../src/storage/fs/root.ts";
+import { HOLDER_KEY, LOCK_KEY, TEMPORARY_FOLDER } from "../../../src/storage/layout.ts";
 import { filesOpenBelow } from "../../support/open-files.ts";
 
 let folder: string;
@@ -39,6 +40,38 @@ test("S7 a root in use is refused with the key, the process and the remedy; it i
   }
   await Promise.all([root.close(), root.close()]);
   await (await openRoot(folder)).close();
+});
+
+test("S7 a root that all of them share is everybody's; who wants it alone is refused, as is who shares what is not shared", async () => {
+  const [one, other] = [await openRoot(folder, "shared"), await openRoot(folder, "shared")];
+  await expect(openRoot(folder)).rejects.toThrow("storage.filesystem.shared: true");
+  const fresh = join(folder, TEMPORARY_FOLDER, "weir-1-being-written");
+  await writeFile(fresh, "half");
+  await (await openRoot(folder, "shared")).close();
+  expect(await readdir(join(folder, TEMPORARY_FOLDER))).toEqual(["weir-1-being-written"]);
+  await one.close();
+  await other.close();
+  const alone = await openRoot(folder);
+  await expect(openRoot(folder, "shared")).rejects.toThrow("is in use");
+  expect(await readdir(join(folder, TEMPORARY_FOLDER))).toEqual([]);
+  await alone.close();
+});
+
+test("the holder says who it is, and how to reach it, to its own user only; it is gone after close", async () => {
+  const root = await openRoot(folder);
+  expect(await readHolder(folder)).toEqual({ pid: process.pid, host: hostname(), control: undefined });
+  const admin = { host: "127.0.0.1", port: 5001 };
+  await root.announce({ admin, token: new Secret("for-this-start") });
+  expect((await stat(join(folder, HOLDER_KEY))).mode & 0o777).toBe(0o600);
+  const holder = await readHolder(folder);
+  expect([holder?.control?.admin, holder?.control?.token.reveal()]).toEqual([admin, "for-this-start"]);
+  expect(JSON.stringify(holder)).not.toContain("for-this-start");
+  await root.close();
+  expect(await readHolder(folder)).toBeUndefined();
+  for (const text of ["", "process 7 on host", "[]", '{"pid":"7","host":"h"}']) {
+    await writeFile(join(folder, HOLDER_KEY), text);
+    expect(await readHolder(folder)).toBeUndefined();
+  }
 });
 
 test("S7 of many that open a root at once, one gets it", async () => {

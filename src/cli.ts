@@ -1,16 +1,22 @@
 import { Command, CommanderError } from "commander";
 import { packageVersion } from "./base/package-version.ts";
 import { check } from "./commands/check.ts";
+import type { DoctorOptions } from "./commands/doctor.ts";
 import { EXIT } from "./commands/exit-code.ts";
 import { HOSTS_CLIENTS, type HostsOptions, hosts } from "./commands/hosts.ts";
 import { type ServeTerminal, serve } from "./commands/serve.ts";
+import { addUpkeepCommands } from "./commands/upkeep-cli.ts";
 
 const EXAMPLES = `
 Examples:
   weir serve                              serves with config/weir.yaml, or with the built-in default
   weir serve --config /etc/weir.yaml
   weir check --config /etc/weir.yaml      says everything that is wrong with the file, or what it comes to
+  weir doctor                             asks every upstream, and says what is wrong and what to do about it
   weir hosts containerd                   what makes containerd pull through this cache
+  weir stats --repositories               what is held, and what was saved
+  weir explain docker.io/library/nginx:1.27   what is known of it, and what its next pull would do
+  weir refresh 'docker.io/**:latest'      asks the upstreams now what these tags mean
   WEIR_SERVER_LISTEN=:5000 weir serve     sets a key by its variable`;
 
 const CONFIG_OPTION = "-c, --config <file>";
@@ -39,7 +45,7 @@ export async function runCli(args: readonly string[], terminal: ServeTerminal): 
       exitCode = await serve(options, terminal, async (config, source) => {
         // Only here: `check` and `--help` need none of it.
         const { startApp } = await import("./compose.ts");
-        return await startApp(config, source);
+        return await startApp(config, source, { env: terminal.env });
       });
     });
 
@@ -64,6 +70,32 @@ export async function runCli(args: readonly string[], terminal: ServeTerminal): 
     .action(async (client: string | undefined, options: HostsOptions) => {
       exitCode = await hosts(client, options, terminal);
     });
+
+  program
+    .command("doctor")
+    .description("ask every upstream, with every credential, and say what is wrong and what to do about it")
+    .argument("[upstream...]", "names of upstreams; all when left out")
+    .option(CONFIG_OPTION, CONFIG_HELP)
+    .option("--reference <reference>", "image to ask for (default: a small public one, else one that is held)")
+    .option("--timeout <duration>", "for each step (default: 10s)")
+    .option("--blobs", "ask for a blob also where its manifest counts against a quota")
+    .option("--json", "print JSON")
+    .action(async (upstreams: string[], options: DoctorOptions) => {
+      const { doctor } = await import("./commands/doctor.ts");
+      exitCode = await doctor(upstreams, options, terminal);
+    });
+
+  addUpkeepCommands(program, {
+    terminal,
+    openHere: async (config) => {
+      const { openUpkeep } = await import("./compose.ts");
+      return await openUpkeep(config, { env: terminal.env });
+    },
+    withConfig: (command) => command.option(CONFIG_OPTION, CONFIG_HELP),
+    ended: (code) => {
+      exitCode = code;
+    },
+  });
 
   try {
     await program.parseAsync(args, { from: "user" });

@@ -48,7 +48,7 @@ function summarise(config: Config, file: string | undefined) {
       name: upstream.name,
       type: upstream.type,
       aliases: upstream.aliases,
-      endpoint: upstream.endpoint.origin,
+      endpoints: upstream.endpoints.map(({ url, prefix }) => (prefix === "" ? url.origin : `${url.origin}/${prefix}`)),
       credentials: upstream.credentials.map(({ label }) => label),
     })),
   };
@@ -56,9 +56,9 @@ function summarise(config: Config, file: string | undefined) {
 
 function asText(summary: ReturnType<typeof summarise>): string {
   const width = Math.max(0, ...summary.upstreams.map(({ name }) => name.length));
-  const upstreams = summary.upstreams.map(({ name, type, endpoint, credentials }) => {
+  const upstreams = summary.upstreams.map(({ name, type, endpoints, credentials }) => {
     const signedIn = credentials.length === 0 ? "anonymous" : `credentials ${credentials.join(", ")}`;
-    return `    ${name.padEnd(width)}  ${type}, ${endpoint}, ${signedIn}\n`;
+    return `    ${name.padEnd(width)}  ${type}, ${endpoints.join(", then ")}, ${signedIn}\n`;
   });
   return [
     `ok: ${summary.file ?? "the built-in default"}\n`,

@@ -17,6 +17,8 @@ export interface Running {
   stop(): Promise<void>;
   /** Reads configuration and TLS files again; never rejects. */
   reload(): Promise<void>;
+  /** Of one of several workers: resolves when its parent wants it to stop. Signals are not for it, and nor are greetings. */
+  readonly ended?: Promise<void>;
 }
 
 /** Starts what `source` has just given, and lets it follow the changes there. */
@@ -78,8 +80,10 @@ async function run(
     return EXIT.failed;
   }
   const { address, adminAddress } = app;
-  terminal.stderr.write(startMessage({ version: packageVersion(), config, file, address, adminAddress }));
-  await ended;
+  if (app.ended === undefined) {
+    terminal.stderr.write(startMessage({ version: packageVersion(), config, file, address, adminAddress }));
+  }
+  await (app.ended ?? ended);
   await app.stop();
   return EXIT.ok;
 }

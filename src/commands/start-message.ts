@@ -36,7 +36,7 @@ export function startMessage(started: Started): string {
 }
 
 /** An address that listens everywhere is reached here on the loopback. */
-function reachable(address: ListenAddress): ListenAddress {
+export function reachable(address: ListenAddress): ListenAddress {
   const loopback: Readonly<Record<string, string>> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
   return { host: loopback[address.host] ?? address.host, port: address.port };
 }

@@ -3,5 +3,5 @@ export interface Terminal {
   readonly env: NodeJS.ProcessEnv;
   cwd(): string;
   readonly stdout: { write(text: string): unknown };
-  readonly stderr: { write(text: string): unknown };
+  readonly stderr: { write(text: string): unknown; readonly isTTY?: boolean | undefined };
 }

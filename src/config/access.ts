@@ -1,4 +1,5 @@
-import { choice, flag, later, mapping } from "./values.ts";
+import { z } from "zod";
+import { choice, flag, later, mapping, network } from "./values.ts";
 
 export const accessSchema = mapping({
   mode: choice(["anonymous"], ["htpasswd", "token", "oidc", "mtls"])
@@ -7,6 +8,11 @@ export const accessSchema = mapping({
   privateToAnonymous: flag
     .prefault(false)
     .describe("Serves repositories that only Weir's own credential can read to everybody who reaches Weir."),
+  allow: z
+    .array(network)
+    .prefault([])
+    .describe("Addresses and CIDRs of clients that may come in; all of them when it is empty."),
+  deny: z.array(network).prefault([]).describe("Addresses and CIDRs of clients that may not; wins over allow."),
   rules: later("deciding by rules who may pull what"),
 })
   .prefault({})

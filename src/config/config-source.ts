@@ -1,5 +1,4 @@
-import { type BigIntStats, realpathSync, statSync } from "node:fs";
-import { realpath, stat } from "node:fs/promises";
+import { fileStamp, fileStampSync } from "../base/file-stamp.ts";
 import { type LoadedConfig, type LoadOptions, loadConfigFrom } from "./load.ts";
 
 /** Where the configuration comes from, to be read time and again: the file, the environment, and every file that they name. */
@@ -27,7 +26,7 @@ export class ConfigSource {
     this.#read = read;
     // Before it is read: what is written meanwhile differs from this, and is seen.
     const opening = (path: string): void => {
-      read.set(path, read.get(path) ?? stampNow(path));
+      read.set(path, read.get(path) ?? fileStampSync(path));
     };
     const loaded = await loadConfigFrom({ ...this.#options, file: this.#file, opening });
     this.#file = loaded.file;
@@ -44,35 +43,9 @@ export class ConfigSource {
   async changed(): Promise<boolean> {
     const before = this.#found;
     const files = await Promise.all(
-      [...this.#read].map(async ([path, was]) => ({ path, was, is: await stampOf(path) })),
+      [...this.#read].map(async ([path, was]) => ({ path, was, is: await fileStamp(path) })),
     );
     this.#found = JSON.stringify(files.map(({ path, is }) => [path, is]));
     return this.#found === before && files.some(({ was, is }) => was !== is);
   }
-}
-
-function stampNow(path: string): string {
-  try {
-    return stamp(realpathSync(path), statSync(path, { bigint: true }));
-  } catch (error) {
-    return reason(error);
-  }
-}
-
-/** As {@link stampNow}, for the look that is repeated for ever: a file system that hangs does not stop the process. */
-async function stampOf(path: string): Promise<string> {
-  try {
-    return stamp(await realpath(path), await stat(path, { bigint: true }));
-  } catch (error) {
-    return reason(error);
-  }
-}
-
-/** Differs whenever the content may. The time of the last change of its metadata cannot be set back, as `mtime` can. */
-function stamp(real: string, { dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
-  return [dev, ino, size, mtimeNs, ctimeNs, real].join(" ");
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : String(error);
 }

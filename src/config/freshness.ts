@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { compileMatch, probeMatch } from "./freshness-match.ts";
-import type { FreshnessConfig } from "./types.ts";
-import { AGE, checkedBy, duration, durationWithin, later, mapping, TIMER, value } from "./values.ts";
+import type { BudgetThreshold, FreshnessConfig } from "./types.ts";
+import { AGE, checkedBy, duration, durationWithin, mapping, TIMER, value } from "./values.ts";
 
 const match = value(
   "<upstream>/<repository>:<tag>, as a glob",
@@ -29,6 +29,26 @@ const onGone = value(
   { type: "string", pattern: "^(keep|drop|keep:\\d+(ms|s|m|h|d))$|\\$\\{" },
 );
 
+const below = value(
+  "a share such as 10%, or a number of requests such as 20",
+  (input) => (typeof input === "string" || typeof input === "number" ? parseThreshold(String(input)) : undefined),
+  {
+    anyOf: [
+      { type: "integer", minimum: 0 },
+      { type: "string", pattern: "^\\d+(\\.\\d+)?%$|^\\d+$|\\$\\{" },
+    ],
+  },
+);
+
+function parseThreshold(text: string): BudgetThreshold | undefined {
+  const [, number, percent] = /^(\d{1,9}|\d{1,3}(?:\.\d{1,3})?(%))$/.exec(text) ?? [];
+  if (number === undefined) {
+    return undefined;
+  }
+  const share = Number.parseFloat(number) / 100;
+  return percent === undefined ? { requests: Number(number) } : share <= 1 ? { share } : undefined;
+}
+
 const keys = {
   default: duration(AGE).describe("How long a tag is fresh, if no rule matches: no upstream traffic within it."),
   rules: z
@@ -52,9 +72,10 @@ const keys = {
   proofTtl: duration({ min: "1s", max: "30d" }).describe(
     "How long a private repository is served after its upstream last let Weir in.",
   ),
+  below: below.describe(
+    "With less than this left of an upstream's quota, a tag that has moved is answered with what is held of it: a share such as 10%, or a number of requests. 0 waits until the quota is spent.",
+  ),
 };
-
-const whenBudgetLow = later("sparing a low quota");
 
 export const freshnessSchema = mapping({
   default: keys.default.prefault("10m"),
@@ -67,7 +88,9 @@ export const freshnessSchema = mapping({
   onGone: keys.onGone.prefault("keep"),
   negative: keys.negative.prefault("10s"),
   proofTtl: keys.proofTtl.prefault("1h"),
-  whenBudgetLow,
+  whenBudgetLow: mapping({ below: keys.below.prefault("10%") })
+    .prefault({})
+    .describe("When the quota that is left is spared."),
 })
   .prefault({})
   .describe("When a held tag is compared with its upstream.");
@@ -81,7 +104,9 @@ export const upstreamFreshnessSchema = mapping({
   onGone: keys.onGone.optional(),
   negative: keys.negative.optional(),
   proofTtl: keys.proofTtl.optional(),
-  whenBudgetLow,
+  whenBudgetLow: mapping({ below: keys.below.optional() })
+    .optional()
+    .describe("When the quota that is left is spared."),
 }).describe("As the global section, for this upstream; wins there, and its rules stand before the global ones.");
 
 type ParsedFreshness = z.output<typeof freshnessSchema>;
@@ -95,6 +120,7 @@ export function freshnessConfig(parsed: ParsedFreshness): FreshnessConfig {
     onGone: parsed.onGone,
     negativeMs: parsed.negative,
     proofTtlMs: parsed.proofTtl,
+    whenBudgetLow: parsed.whenBudgetLow,
   };
 }
 
@@ -103,14 +129,19 @@ export function overlayFreshness(
   global: FreshnessConfig,
   own: z.output<typeof upstreamFreshnessSchema> | undefined,
 ): FreshnessConfig {
+  if (own === undefined) {
+    return global;
+  }
   return {
-    defaultMs: own?.default ?? global.defaultMs,
-    rules: [...(own?.rules ?? []).map(toRule), ...global.rules],
-    staleIfErrorMs: own?.staleIfError ?? global.staleIfErrorMs,
-    softDeadlineMs: own?.softDeadline ?? global.softDeadlineMs,
-    onGone: own?.onGone ?? global.onGone,
-    negativeMs: own?.negative ?? global.negativeMs,
-    proofTtlMs: own?.proofTtl ?? global.proofTtlMs,
+    defaultMs: own.default ?? global.defaultMs,
+    rules: [...(own.rules ?? []).map(toRule), ...global.rules],
+    staleIfErrorMs: own.staleIfError ?? global.staleIfErrorMs,
+    softDeadlineMs: own.softDeadline ?? global.softDeadlineMs,
+    onGone: own.onGone ?? global.onGone,
+    negativeMs: own.negative ?? global.negativeMs,
+    proofTtlMs: own.proofTtl ?? global.proofTtlMs,
+    whenBudgetLow: { below: own.whenBudgetLow?.below ?? global.whenBudgetLow.below },
+    own: { rules: own.rules?.length ?? 0, default: own.default !== undefined },
   };
 }
 

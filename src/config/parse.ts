@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { clusterConfig } from "./cluster.ts";
 import type { ConfigProblem } from "./config-error.ts";
 import { downloadConfig } from "./download.ts";
 import { applyEnvironment } from "./environment.ts";
@@ -8,6 +9,7 @@ import { describeIssue } from "./problems.ts";
 import { routingConfig } from "./routing.ts";
 import { configSchema } from "./schema.ts";
 import { serverConfig } from "./server.ts";
+import { stateConfig } from "./state.ts";
 import { storageConfig } from "./storage.ts";
 import { formatPath, isMapping, type Mapping, mapTexts, type Path, toPath, valueAt } from "./tree.ts";
 import type { Config, FreshnessConfig, ListenAddress, UpstreamConfig } from "./types.ts";
@@ -79,7 +81,7 @@ function schemaProblems(tree: unknown, written: unknown): readonly ConfigProblem
   const refused = new Set(issues.filter(isNotBuiltYet).map(parentOf));
   return issues
     .filter((issue) => {
-      // A credential of a kind that is not built yet misses user name and password for that reason only.
+      // What is missing beside a key that is not built yet may be missing for that reason only.
       const missing = (valueAt(written, toPath(issue.path)) ?? undefined) === undefined;
       return !(missing && refused.has(parentOf(issue)));
     })
@@ -106,6 +108,8 @@ function build(tree: Mapping, cwd: string, report: Report): Config | undefined {
   const freshness = valid(shape.freshness, tree.freshness);
   const download = valid(shape.download, tree.download);
   const storage = valid(shape.storage, tree.storage);
+  const state = valid(shape.state, tree.state);
+  const cluster = valid(shape.cluster, tree.cluster);
   const access = valid(shape.access, tree.access);
   const limits = valid(shape.limits, tree.limits);
   const telemetry = valid(shape.telemetry, tree.telemetry);
@@ -123,18 +127,41 @@ function build(tree: Mapping, cwd: string, report: Report): Config | undefined {
       "is empty, so that nothing could be pulled; name one, or leave the section out for the built-in ones",
     );
   }
-  if (!(server && admin && routes && freshness && download && storage && access && limits && telemetry && shutdown)) {
+  if (
+    !(
+      server &&
+      admin &&
+      routes &&
+      freshness &&
+      download &&
+      storage &&
+      state &&
+      cluster &&
+      access &&
+      limits &&
+      telemetry &&
+      shutdown
+    )
+  ) {
     return undefined;
   }
+  const shared = stateConfig(state, cwd, (path, m) => report(["state", ...path], m));
   return {
     server: serverConfig(server, cwd),
-    admin: { listen: admin.listen },
+    admin: { listen: admin.listen, allow: admin.allow, token: admin.token },
     routing: routes,
     upstreams: upstreams.configs,
     freshness: globalFreshness,
     download: downloadConfig(download),
-    storage: storageConfig(storage, cwd),
-    access: { mode: access.mode, privateToAnonymous: access.privateToAnonymous },
+    storage: storageConfig(storage, cwd, (path, m) => report(["storage", ...path], m)),
+    state: shared,
+    cluster: clusterConfig(cluster, shared, (path, m) => report(["cluster", ...path], m)),
+    access: {
+      mode: access.mode,
+      privateToAnonymous: access.privateToAnonymous,
+      allow: access.allow,
+      deny: access.deny,
+    },
     limits: {
       manifestSize: limits.manifestSize,
       requestHeaders: limits.requestHeaders,

@@ -1,7 +1,27 @@
+import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
-import type { z } from "zod";
+import { z } from "zod";
 import type { ServerConfig } from "./types.ts";
-import { endpoint, filePath, later, listenAddress, mapping, NOT_BUILT_YET, Refusal, value } from "./values.ts";
+import { endpoint, filePath, later, listenAddress, mapping, network, value } from "./values.ts";
+
+/** A machine with more cores has other things to do with them, and one storage under all of them. */
+const MAX_WORKERS = 64;
+
+/** Beyond it the storage and the network are what is slow. */
+const MAX_AUTOMATIC_WORKERS = 4;
+
+const workerCount = value(
+  `a whole number from 1 to ${MAX_WORKERS}, or auto`,
+  (input) => {
+    if (input === "auto") {
+      return Math.min(availableParallelism(), MAX_AUTOMATIC_WORKERS);
+    }
+    const count = Number(input);
+    const isCount = typeof input !== "boolean" && Number.isInteger(count) && count >= 1 && count <= MAX_WORKERS;
+    return isCount ? count : undefined;
+  },
+  { anyOf: [{ type: "integer", minimum: 1, maximum: MAX_WORKERS }, { type: "string" }] },
+);
 
 export const serverSchema = mapping({
   listen: listenAddress
@@ -17,20 +37,13 @@ export const serverSchema = mapping({
   })
     .optional()
     .describe("Serves HTTPS; without it plain HTTP."),
-  workers: value(
-    "a whole number",
-    (input) => {
-      const count = Number(input);
-      if (typeof input === "boolean" || !Number.isInteger(count) || count < 1) {
-        return undefined;
-      }
-      return count === 1 ? count : new Refusal(`serving with ${count} workers ${NOT_BUILT_YET}; expected 1`);
-    },
-    { type: ["integer", "string"], minimum: 1, maximum: 1 },
-  )
+  workers: workerCount
     .prefault(1)
-    .describe("Processes that serve: one."),
-  trustedProxies: later("taking client addresses from trusted proxies"),
+    .describe("Processes that serve; auto is one for each core, up to four. More than one share listener and storage."),
+  trustedProxies: z
+    .array(network)
+    .prefault([])
+    .describe("Addresses and CIDRs of proxies in front: their X-Forwarded-For says who the client is."),
   accelRedirect: later("handing bodies to a web server in front"),
 })
   .prefault({})
@@ -44,5 +57,7 @@ export function serverConfig(parsed: z.output<typeof serverSchema>, cwd: string)
       parsed.tls === undefined
         ? undefined
         : { certFile: resolve(cwd, parsed.tls.cert), keyFile: resolve(cwd, parsed.tls.key) },
+    workers: parsed.workers,
+    trustedProxies: parsed.trustedProxies,
   };
 }

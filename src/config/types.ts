@@ -12,6 +12,9 @@ export interface Config {
   readonly freshness: FreshnessConfig;
   readonly download: DownloadConfig;
   readonly storage: StorageConfig;
+  readonly state: StateConfig;
+  /** Undefined where replicas do not stream from each other. */
+  readonly cluster: ClusterConfig | undefined;
   readonly access: AccessConfig;
   readonly limits: LimitsConfig;
   readonly telemetry: TelemetryConfig;
@@ -26,13 +29,21 @@ export interface ListenAddress {
 
 export interface ServerConfig {
   readonly listen: ListenAddress;
+  /** Processes that serve; 1 = this one. */
+  readonly workers: number;
   /** Where clients reach the server, if not at `listen`: scheme and host, perhaps a port. */
   readonly publicUrl: URL | undefined;
   readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
+  /** Addresses and CIDRs of proxies in front, whose `X-Forwarded-For` counts. */
+  readonly trustedProxies: readonly string[];
 }
 
 export interface AdminConfig {
   readonly listen: ListenAddress;
+  /** Addresses and CIDRs that may come in; empty = all. */
+  readonly allow: readonly string[];
+  /** Opens the control routes; undefined where only commands on the same machine may use them. */
+  readonly token: Secret | undefined;
 }
 
 export interface RoutingConfig {
@@ -43,28 +54,65 @@ export interface RoutingConfig {
   readonly dynamic: { readonly allow: readonly string[] };
 }
 
-export type UpstreamType = "generic" | "dockerhub";
+export type UpstreamType = "generic" | "dockerhub" | "quay" | "gcr" | "gitlab" | "ecr" | "ecr-public" | "ghcr" | "acr";
 
 export interface UpstreamConfig {
   /** Lower case; with the port if the reference has one. */
   readonly name: string;
   readonly type: UpstreamType;
   readonly aliases: readonly string[];
-  /** Where the registry's API is; `http:` is plain HTTP. No path, query or credentials. */
-  readonly endpoint: URL;
+  /** Where its repositories can be had, at least one, in the order in which they are tried. */
+  readonly endpoints: readonly EndpointConfig[];
   readonly credentials: readonly CredentialConfig[];
   /** Hosts of token realms trusted beyond those that the adapter trusts. */
   readonly realms: readonly string[];
   /** Hosts, addresses and CIDRs a redirect may lead to although they are private, loopback or link-local. */
   readonly redirects: { readonly allow: readonly string[] };
+  /** Patterns (oci/image-pattern.ts) of what may be served; empty = all. */
+  readonly allow: readonly string[];
+  /** The same of what may not; wins over `allow`. */
+  readonly deny: readonly string[];
+  /** On the way to everything of this upstream; undefined = as the environment says. */
+  readonly proxy: ProxyConfig | "none" | undefined;
   /** The global section with this upstream's own `freshness` laid over it (its rules first). */
   readonly freshness: FreshnessConfig;
   readonly timeouts: { readonly connectMs: number; readonly headersMs: number; readonly bodyMs: number };
   readonly maxConnections: number;
+  /** Bytes that its repositories' blobs may take up; undefined = as many as all may. */
+  readonly maxSize: number | undefined;
   readonly tls: UpstreamTlsConfig;
   /** Status for a spent quota when the request used `ns`: 503 by default, since containerd repeats a 429 at once. */
   readonly budgetStatus: 429 | 503;
+  /** How often what is left of its quota is asked for where that is free; undefined = never by itself. */
+  readonly quotaProbeMs: number | undefined;
   readonly sendNs: boolean;
+}
+
+export interface EndpointConfig {
+  /** Where the registry's API is; `http:` is plain HTTP. No path, query or credentials. */
+  readonly url: URL;
+  /** Stands in front of every repository's name there, without slashes at its ends; empty for none. */
+  readonly prefix: string;
+  /** How this registry differs from others; the upstream's own type says what names mean. */
+  readonly type: UpstreamType;
+  /** Labels of those of the upstream's credentials that are for it. */
+  readonly credentials: readonly string[];
+}
+
+/** An HTTP proxy on the way to an upstream. */
+export interface ProxyConfig {
+  /** `http:` or `https:`, for the way to the proxy itself; scheme, host and port only. */
+  readonly url: URL;
+  /** The value of `Proxy-Authorization`, where the proxy wants to know who asks. */
+  readonly authorization: Secret | undefined;
+}
+
+/** What HTTPS_PROXY, HTTP_PROXY and NO_PROXY say. */
+export interface EnvironmentProxies {
+  readonly https: ProxyConfig | undefined;
+  readonly http: ProxyConfig | undefined;
+  /** Hosts that are asked without, as written: names, suffixes, addresses, CIDRs, `*`. */
+  readonly except: readonly string[];
 }
 
 export interface UpstreamTlsConfig {
@@ -75,12 +123,58 @@ export interface UpstreamTlsConfig {
   readonly insecureSkipVerify: boolean;
 }
 
-export interface CredentialConfig {
+/** One credential and where its secret is kept. */
+export type CredentialConfig =
+  | PasswordCredentialConfig
+  | DockerConfigCredentialConfig
+  | AwsCredentialConfig
+  | GcpCredentialConfig;
+
+interface AnyCredentialConfig {
   readonly label: string;
-  readonly username: string;
-  readonly password: Secret;
   /** Globs over repository names of the upstream; undefined = all. */
   readonly repositories: readonly string[] | undefined;
+}
+
+export interface PasswordCredentialConfig extends AnyCredentialConfig {
+  readonly source: "password";
+  readonly username: string;
+  readonly password: Secret;
+}
+
+export interface DockerConfigCredentialConfig extends AnyCredentialConfig {
+  readonly source: "docker-config";
+  /** Of the file. */
+  readonly path: string;
+}
+
+export interface AwsCredentialConfig extends AnyCredentialConfig {
+  readonly source: "aws";
+  /** Which of the two APIs gives passwords for the registry. */
+  readonly api: "ecr" | "ecr-public";
+  readonly region: string;
+  /** Of the AWS configuration files. */
+  readonly profile: string | undefined;
+  /** To be taken on, by what AWS' own default chain finds or by the web identity. */
+  readonly role:
+    | {
+        readonly arn: string;
+        readonly sessionName: string;
+        readonly externalId: string | undefined;
+        /** Path of the token that a Kubernetes cluster or another issuer keeps up to date. */
+        readonly webIdentityTokenFile: string | undefined;
+      }
+    | undefined;
+  /** Of the API, where it is not AWS' own for the region. */
+  readonly endpoint: URL | undefined;
+}
+
+export interface GcpCredentialConfig extends AnyCredentialConfig {
+  readonly source: "gcp";
+  /** Path of a service account's key or of a federation's configuration; undefined = the metadata server. */
+  readonly keyFile: string | undefined;
+  /** OAuth scopes; undefined = what suffices to pull. */
+  readonly scopes: readonly string[] | undefined;
 }
 
 export interface FreshnessRule {
@@ -99,7 +193,13 @@ export interface FreshnessConfig {
   readonly onGone: "keep" | "drop" | { readonly keepMs: number };
   readonly negativeMs: number;
   readonly proofTtlMs: number;
+  readonly whenBudgetLow: { readonly below: BudgetThreshold };
+  /** Of an upstream's section: how many of the rules, and whether the default, stand there and not in the global one. */
+  readonly own?: { readonly rules: number; readonly default: boolean };
 }
+
+/** How little of an upstream's quota is little: of what one window allows (0 to 1), or so many requests. */
+export type BudgetThreshold = { readonly share: number } | { readonly requests: number };
 
 export interface DownloadConfig {
   /** How long a range request waits for the fill to reach it before it is passed through. */
@@ -113,14 +213,98 @@ export interface DownloadConfig {
 }
 
 export interface StorageConfig {
-  readonly driver: "filesystem";
-  readonly filesystem: { readonly root: string };
+  readonly driver: "filesystem" | "s3" | "tiered";
+  readonly filesystem: {
+    readonly root: string;
+    /** Other Weirs use the folder too. */
+    readonly shared: boolean;
+  };
+  /** Set with the drivers `s3` and `tiered`. */
+  readonly s3: S3Config | undefined;
   readonly spool: { readonly dir: string };
+  readonly room: RoomConfig;
+}
+
+/** How much is kept. */
+export interface RoomConfig {
+  /** Bytes on the disk; undefined = no limit. */
+  readonly maxSize: number | undefined;
+  /** Shares of that, from 0 to 1: where eviction sets in, and where it ends. */
+  readonly highWater: number;
+  readonly lowWater: number;
+  /** Undefined = what nobody asks for stays, too. */
+  readonly maxAgeMs: number | undefined;
+  /** As written: globs `<upstream>/<repository>:<tag>`, or without a tag for whole repositories. */
+  readonly pins: readonly string[];
+}
+
+export interface S3Config {
+  readonly bucket: string;
+  readonly region: string;
+  /** Undefined: the one that AWS has in the region. */
+  readonly endpoint: URL | undefined;
+  /** What clients are redirected to, where that is not `endpoint`. */
+  readonly publicEndpoint: URL | undefined;
+  /** Stands in front of every key; empty or ends in `/`. */
+  readonly prefix: string;
+  /** The bucket stands in the path and not in the host's name. */
+  readonly forcePathStyle: boolean;
+  /** Undefined: whatever the SDK finds (environment, files, the machine's or the pod's role). */
+  readonly credentials:
+    | { readonly accessKeyId: string; readonly secretAccessKey: Secret; readonly sessionToken: Secret | undefined }
+    | undefined;
+  readonly serverSideEncryption: "AES256" | "aws:kms" | "aws:kms:dsse" | undefined;
+  readonly kmsKeyId: string | undefined;
+  readonly storageClass: string | undefined;
+  /** Bytes that the bucket may hold; undefined = no limit. */
+  readonly maxSize: number | undefined;
+  /** Blobs that are held are answered with the address of their object. */
+  readonly redirect: boolean;
+  /** Addresses and CIDRs of clients that get the bytes from Weir all the same. */
+  readonly redirectExcept: readonly string[];
+  /** Connections for the bodies of blobs, each way. */
+  readonly maxConnections: number;
+  readonly timeouts: { readonly connectMs: number; readonly idleMs: number };
+}
+
+export type StateConfig = { readonly driver: "memory" } | { readonly driver: "redis"; readonly redis: RedisConfig };
+
+export interface ClusterConfig {
+  readonly listen: ListenAddress;
+  /** `host:port` by which the others reach `listen`; undefined = as it is. */
+  readonly advertise: string | undefined;
+  /** Signs the requests between replicas. */
+  readonly secret: Secret;
+}
+
+export interface RedisConfig {
+  /** Addresses carry no user name and no password. */
+  readonly at:
+    | { readonly kind: "url"; readonly url: URL }
+    | {
+        readonly kind: "sentinel";
+        /** The master's. */
+        readonly name: string;
+        readonly nodes: readonly { readonly host: string; readonly port: number }[];
+      }
+    | { readonly kind: "cluster"; readonly nodes: readonly URL[] };
+  readonly username: string | undefined;
+  readonly password: Secret | undefined;
+  /** Paths of PEM files. */
+  readonly tls:
+    | { readonly ca: string | undefined; readonly cert: string | undefined; readonly key: string | undefined }
+    | undefined;
+  /** In front of every key. */
+  readonly prefix: string;
 }
 
 export interface AccessConfig {
   readonly mode: "anonymous";
   readonly privateToAnonymous: boolean;
+  /** Addresses and CIDRs of clients that may come in; empty = all. */
+  readonly allow: readonly string[];
+  /** The same of clients that may not; wins over `allow`. */
+  readonly deny: readonly string[];
 }
 
 export interface LimitsConfig {

@@ -1,24 +1,26 @@
 import { resolve } from "node:path";
 import { z } from "zod";
-import { Secret } from "../base/secret.ts";
+import { credentialConfigs, credentialSchema } from "./credentials.ts";
+import { checkEndpoints, endpointConfigs, endpointsSchema } from "./endpoints.ts";
 import { overlayFreshness, upstreamFreshnessSchema } from "./freshness.ts";
-import { foldUpstreamName, isLoopbackHost } from "./hosts.ts";
-import type { CredentialConfig, FreshnessConfig, UpstreamConfig, UpstreamType } from "./types.ts";
+import { foldUpstreamName } from "./hosts.ts";
+import { quotaProbe, quotaProbeMs, quotaProbeProblem } from "./quota-probe.ts";
+import { SPACE } from "./room.ts";
+import type { FreshnessConfig, UpstreamConfig } from "./types.ts";
+import { guessType, UPSTREAM_TYPES } from "./upstream-type.ts";
 import {
   choice,
   duration,
-  endpoint,
   filePath,
   flag,
-  glob,
+  imagePattern,
   integer,
-  later,
   mapping,
-  NOT_BUILT_YET,
+  proxyAddress,
   realmHost,
   redirectTarget,
+  size,
   TIMER,
-  text,
   upstreamName,
 } from "./values.ts";
 
@@ -39,35 +41,15 @@ const DOCKER_HUB = "docker.io";
 /** Other names under which clients know Docker Hub; its API is on registry-1 only. */
 const DOCKER_HUB_ALIASES = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
-const credentialSchema = mapping({
-  label: text.describe("Names the credential in errors, logs and metrics."),
-  username: text.describe("User name."),
-  password: text.describe("Password or access token; better from a variable or a file than written here."),
-  repositories: z
-    .array(glob)
-    .min(1)
-    .optional()
-    .describe("Globs over the upstream's repositories that it is for; all of them when left out."),
-  dockerConfig: later("taking credentials from a docker config file"),
-  aws: later("taking credentials from AWS"),
-  gcp: later("taking credentials from Google Cloud"),
-});
-
 export const upstreamSchema = mapping({
-  type: choice(["generic", "dockerhub"], ["quay", "gcr", "gitlab", "ecr", "ecr-public", "ghcr", "acr"])
+  type: choice(UPSTREAM_TYPES)
     .optional()
-    .describe("How it differs from others: dockerhub for docker.io, generic for every other name."),
+    .describe("How it differs from other registries; told by its name when left out."),
   aliases: z
     .array(upstreamName)
     .prefault([])
     .describe("Other names for it; docker.io has those of Docker Hub without being told."),
-  endpoints: z
-    .array(endpoint)
-    .min(1)
-    .optional()
-    .describe(
-      "Where its API is, one address: https://registry-1.docker.io for dockerhub, else https://<name>. http:// is plain HTTP.",
-    ),
+  endpoints: endpointsSchema,
   credentials: z.array(credentialSchema).prefault([]).describe("What Weir signs in with; anonymous without."),
   realms: z
     .array(realmHost)
@@ -98,15 +80,27 @@ export const upstreamSchema = mapping({
   })
     .prefault({})
     .describe("TLS towards it."),
+  maxSize: size(SPACE)
+    .optional()
+    .describe("How much of its blobs may be held; storage.maxSize bounds all upstreams together."),
   budgetStatus: choice([429, 503])
     .prefault(503)
     .describe(
       "Answer to requests with ?ns= while the upstream's quota is spent; containerd repeats a 429 at once, and moves on after a 503.",
     ),
+  quotaProbe,
   sendNs: flag.prefault(false).describe("Sends ?ns= to it; for a Weir behind a Weir."),
-  allow: later("allowing or denying repositories of an upstream"),
-  deny: later("allowing or denying repositories of an upstream"),
-  proxy: later("reaching an upstream through a proxy"),
+  allow: z
+    .array(imagePattern)
+    .prefault([])
+    .describe("Repositories, tags and digests that are served; everything when it is empty."),
+  deny: z
+    .array(imagePattern)
+    .prefault([])
+    .describe("Repositories, tags and digests that are not served; wins over allow."),
+  proxy: proxyAddress
+    .optional()
+    .describe("HTTP proxy on the way to it, or none; HTTPS_PROXY, HTTP_PROXY and NO_PROXY decide when left out."),
 }).prefault({});
 
 export const upstreamsSchema = z
@@ -139,9 +133,22 @@ export function upstreamConfig(
     report([written], `${name} is another name of ${DOCKER_HUB}; configure ${DOCKER_HUB}`);
     return undefined;
   }
-  const config = assemble(name, parsed, globalFreshness, cwd);
-  checkEndpoint(written, parsed, config.endpoint, report);
-  checkLabels(written, parsed, report);
+  const assembled = assemble(name, parsed, globalFreshness, cwd);
+  const credentials = credentialConfigs(parsed.credentials, { upstream: assembled, cwd }, (path, message) =>
+    report([written, "credentials", ...path], message),
+  );
+  const config = { ...assembled, credentials };
+  checkEndpoints(
+    config.endpoints,
+    parsed.credentials.map(({ label }) => label),
+    (path, message) => report([written, ...path], message),
+  );
+  checkTls(written, config, report);
+  checkPatterns(written, config, report);
+  const probeProblem = quotaProbeProblem(parsed.quotaProbe, config.type);
+  if (probeProblem !== undefined) {
+    report([written, "quotaProbe"], probeProblem);
+  }
   return config;
 }
 
@@ -156,10 +163,13 @@ function assemble(name: string, parsed: ParsedUpstream, globalFreshness: Freshne
     name,
     type,
     aliases: name === DOCKER_HUB ? [...new Set([...DOCKER_HUB_ALIASES, ...parsed.aliases])] : parsed.aliases,
-    endpoint: parsed.endpoints?.[0] ?? new URL(defaultEndpoint(type, name)),
-    credentials: parsed.credentials.map(toCredential),
+    endpoints: endpointConfigs(parsed.endpoints, { name, type, labels: parsed.credentials.map(({ label }) => label) }),
+    credentials: [],
     realms: parsed.realms,
     redirects: { allow: parsed.redirects.allow },
+    allow: parsed.allow,
+    deny: parsed.deny,
+    proxy: parsed.proxy,
     freshness: overlayFreshness(globalFreshness, parsed.freshness),
     timeouts: {
       connectMs: parsed.timeouts.connect,
@@ -167,6 +177,7 @@ function assemble(name: string, parsed: ParsedUpstream, globalFreshness: Freshne
       bodyMs: parsed.timeouts.body,
     },
     maxConnections: parsed.maxConnections,
+    maxSize: parsed.maxSize,
     tls: {
       ca: absolute(cwd, parsed.tls.ca),
       cert: absolute(cwd, parsed.tls.cert),
@@ -174,6 +185,7 @@ function assemble(name: string, parsed: ParsedUpstream, globalFreshness: Freshne
       insecureSkipVerify: parsed.tls.insecureSkipVerify,
     },
     budgetStatus: parsed.budgetStatus,
+    quotaProbeMs: quotaProbeMs(parsed.quotaProbe, type),
     sendNs: parsed.sendNs,
   };
 }
@@ -199,57 +211,28 @@ export function nameTable(upstreams: readonly UpstreamConfig[], report: Report):
   return owners;
 }
 
-function guessType(name: string): UpstreamType {
-  return name === DOCKER_HUB ? "dockerhub" : "generic";
-}
-
-function defaultEndpoint(type: UpstreamType, name: string): string {
-  switch (type) {
-    case "dockerhub":
-      return "https://registry-1.docker.io";
-    case "generic":
-      return `https://${name}`;
-  }
-}
-
-function checkEndpoint(name: string, parsed: ParsedUpstream, url: URL, report: Report): void {
-  if ((parsed.endpoints?.length ?? 1) > 1) {
-    report([name, "endpoints"], `more than one endpoint ${NOT_BUILT_YET}; leave one`);
-  }
-  const { ca, cert, key, insecureSkipVerify } = parsed.tls;
-  if (url.protocol === "http:") {
-    if (parsed.credentials.length > 0 && !isLoopbackHost(url.hostname)) {
-      report(
-        [name, "credentials"],
-        `the password would travel in the clear to ${url.origin}; use an https:// endpoint, or leave the credentials out`,
-      );
-    }
-    if (ca !== undefined || cert !== undefined || key !== undefined || insecureSkipVerify) {
-      report([name, "tls"], `has no effect, since the endpoint ${url.origin} is plain HTTP`);
-    }
+function checkTls(written: string, { endpoints, tls }: UpstreamConfig, report: Report): void {
+  const { ca, cert, key, insecureSkipVerify } = tls;
+  const isSet = ca !== undefined || cert !== undefined || key !== undefined || insecureSkipVerify;
+  const [plain] = endpoints;
+  if (isSet && plain !== undefined && endpoints.every(({ url }) => url.protocol === "http:")) {
+    report([written, "tls"], `has no effect, since the endpoint ${plain.url.origin} is plain HTTP`);
   }
   if ((cert === undefined) !== (key === undefined)) {
-    report([name, "tls"], "cert and key go together; one of them is missing");
+    report([written, "tls"], "cert and key go together; one of them is missing");
   }
 }
 
-function checkLabels(name: string, parsed: ParsedUpstream, report: Report): void {
-  const seen = new Set<string>();
-  for (const [i, { label }] of parsed.credentials.entries()) {
-    if (seen.has(label)) {
-      report([name, "credentials", i, "label"], "another credential of this upstream has the same label");
+/** A pattern that names the upstream itself would silently never match. */
+function checkPatterns(written: string, config: UpstreamConfig, report: Report): void {
+  for (const list of ["allow", "deny"] as const) {
+    for (const [i, pattern] of config[list].entries()) {
+      const own = [config.name, ...config.aliases].find((name) => pattern.toLowerCase().startsWith(`${name}/`));
+      if (own !== undefined) {
+        report([written, list, i], `the upstream is ${config.name} already; leave ${own}/ out, as in library/*`);
+      }
     }
-    seen.add(label);
   }
-}
-
-function toCredential(parsed: z.output<typeof credentialSchema>): CredentialConfig {
-  return {
-    label: parsed.label,
-    username: parsed.username,
-    password: new Secret(parsed.password),
-    repositories: parsed.repositories,
-  };
 }
 
 function absolute(cwd: string, path: string | undefined): string | undefined {

@@ -2,9 +2,11 @@ import ipaddr from "ipaddr.js";
 import { z } from "zod";
 import { compileGlob } from "../base/glob.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "../base/units.ts";
+import { probeImagePattern } from "../oci/image-pattern.ts";
 import { foldUpstreamName, parseHost } from "./hosts.ts";
+import { parseProxyAddress } from "./proxies.ts";
 import { closest } from "./spelling.ts";
-import type { ListenAddress } from "./types.ts";
+import type { ListenAddress, ProxyConfig } from "./types.ts";
 
 /** What a value says about itself when it is wrong; see `describeIssue`. */
 export interface IssueParams {
@@ -160,7 +162,7 @@ export function choice<const T extends string | number>(values: readonly T[], no
 
 export const text = value(
   "text that is not empty (a number or a word like true or null goes in quotes)",
-  (input) => (typeof input === "string" && input !== "" ? input : undefined),
+  (input) => (typeof input === "string" && input !== "" && !input.includes("\0") ? input : undefined),
   { type: "string", minLength: 1 },
 );
 
@@ -189,12 +191,7 @@ function parseListenAddress(input: string): ListenAddress | undefined {
 
 export const endpoint = value(
   "an address such as https://registry.example or http://127.0.0.1:5000, without path, query, user name or password",
-  (input) => {
-    if (typeof input === "object" && input !== null && !Array.isArray(input)) {
-      return new Refusal(`an endpoint with url, prefix, type or credentials of its own ${NOT_BUILT_YET}`);
-    }
-    return typeof input === "string" ? parseEndpoint(input) : undefined;
-  },
+  (input) => (typeof input === "string" ? parseEndpoint(input) : undefined),
   { type: "string", pattern: "^https?://[^/?#@]+/?$|\\$\\{" },
 );
 
@@ -231,11 +228,38 @@ export const redirectTarget = value(
   { type: "string" },
 );
 
+export const network = value(
+  "an address or a CIDR, such as 10.1.2.3, 10.0.0.0/8 or fd00::/8",
+  (input) =>
+    typeof input === "string" && (isAddress(input) || (input.includes("/") && ipaddr.isValidCIDR(input)))
+      ? input.toLowerCase()
+      : undefined,
+  { type: "string" },
+);
+
+/** As it is written everywhere: to ipaddr.js, `10.1` and `0x0a000001` are addresses too. */
+function isAddress(input: string): boolean {
+  return ipaddr.IPv4.isValidFourPartDecimal(input) || (ipaddr.IPv6.isValid(input) && !input.includes("%"));
+}
+
 /** Checked here; compiled by whoever uses it. */
 export const glob = value(
   "a glob such as myorg/* or **",
   (input) => (typeof input === "string" ? checkedBy(compileGlob, input) : undefined),
   { type: "string", minLength: 1 },
+);
+
+export const imagePattern = value(
+  "a repository, such as library/* or **, perhaps with :<tag>, :/<regex>/ or @<digest>",
+  (input) => (typeof input === "string" ? checkedBy(probeImagePattern, input) : undefined),
+  { type: "string", minLength: 1 },
+);
+
+export const proxyAddress = value(
+  "none, or a proxy's address such as http://proxy.example:3128 or https://user:password@proxy.example",
+  (input): ProxyConfig | "none" | undefined =>
+    input === "none" ? input : typeof input === "string" ? parseProxyAddress(input) : undefined,
+  { type: "string", pattern: "^none$|^https?://[^/?#]+/?$|\\$\\{" },
 );
 
 /** The text itself, or why `compile` does not take it. */

@@ -1,13 +1,14 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { printable } from "../base/printable.ts";
 import { formatReference } from "../oci/reference.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
-import type { AnsweredRequest, RequestKind } from "./observer.ts";
+import type { AccessLine, AnsweredRequest, RequestEnd, RequestKind, RequestTrail } from "./observer.ts";
 import type { RoutedCall } from "./route.ts";
 
 /** What is known of a request so far; from it come the access line and the metrics. */
 export interface RequestRecord {
   readonly requestId: string;
-  /** The client's address; undefined when it had left at once. */
+  /** The client's address, or that of the proxy that does not say; undefined when it had left at once. */
   readonly client: string | undefined;
   /** On the clock of `AppOptions.monotonicMs`. */
   readonly startedMs: number;
@@ -17,12 +18,14 @@ export interface RequestRecord {
   firstByteMs: number | undefined;
   /** What made the answer an error, or cut it off. */
   error: unknown;
+  /** What of it the client was told. */
+  told: RequestEnd["error"];
+  readonly trail: RequestTrail;
 }
 
 export interface FinishedRequest {
   readonly answered: AnsweredRequest;
-  /** The access line. Holds nothing of the query but `ns`, and no header but the user agent. */
-  readonly fields: Readonly<Record<string, unknown>>;
+  readonly line: AccessLine;
 }
 
 /** As nginx has it; never sent. */
@@ -39,8 +42,10 @@ export function finishedRequest(
   totalMs: number,
 ): FinishedRequest {
   const { call } = record;
+  const agent = req.headers["user-agent"];
   const answered: AnsweredRequest = {
     upstream: upstreamOf(call),
+    repository: repositoryOf(call),
     kind: kindOf(call),
     method: req.method ?? "",
     status: res.headersSent ? res.statusCode : CLIENT_LEFT,
@@ -50,7 +55,7 @@ export function finishedRequest(
     totalMs,
   };
   const complete = res.writableFinished;
-  const fields = {
+  const line: AccessLine = {
     requestId: record.requestId,
     client: record.client,
     method: answered.method,
@@ -64,11 +69,11 @@ export function finishedRequest(
     bytes: answered.bytesSent,
     firstByteMs: rounded(answered.firstByteMs),
     totalMs: rounded(totalMs),
-    userAgent: printable(req.headers["user-agent"], MAX_USER_AGENT_LENGTH),
+    userAgent: agent === undefined ? undefined : printable(agent, MAX_USER_AGENT_LENGTH),
     ...(complete ? {} : { aborted: true }),
     ...(record.error !== undefined && (!complete || answered.status >= 500) ? { err: record.error } : {}),
   };
-  return { answered, fields };
+  return { answered, line };
 }
 
 const KINDS = {
@@ -92,7 +97,11 @@ function upstreamOf(call: RoutedCall | undefined): string | undefined {
   return call !== undefined && "repo" in call ? call.repo?.upstream : undefined;
 }
 
-function subjectOf(call: RoutedCall | undefined): Readonly<Record<string, unknown>> {
+function repositoryOf(call: RoutedCall | undefined): string | undefined {
+  return call !== undefined && "repo" in call ? call.repo?.repository : undefined;
+}
+
+function subjectOf(call: RoutedCall | undefined): Pick<AccessLine, "repository" | "reference"> {
   switch (call?.op) {
     case "manifest":
       return { repository: call.repo.repository, reference: formatReference(call.reference) };
@@ -111,11 +120,6 @@ function subjectOf(call: RoutedCall | undefined): Readonly<Record<string, unknow
 function pathOf(target: string): string {
   const query = target.indexOf("?");
   return query === -1 ? target : target.slice(0, query);
-}
-
-/** Safe on a terminal: JSON itself lets DEL, C1 controls and line separators through. */
-function printable(text: string | undefined, maxLength: number): string | undefined {
-  return text?.slice(0, maxLength).replace(/[\p{Cc}\p{Zl}\p{Zp}]/gu, "?");
 }
 
 /** To the microsecond: more digits are noise. */

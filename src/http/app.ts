@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import Koa from "koa";
+import { AccessDeniedError } from "../access/denied-error.ts";
 import type { Log } from "../base/log.ts";
 import { OciError } from "../oci/errors.ts";
 import type { PullThrough } from "../proxy/answers.ts";
@@ -9,17 +10,29 @@ import { commonHeaders } from "./common-headers.ts";
 import { cacheInfoOf, errorAnswer, toOciError } from "./errors.ts";
 import { answerPull, methodRefused } from "./handlers.ts";
 import type { RequestHandler } from "./listener.ts";
-import type { HttpObserver } from "./observer.ts";
+import type { HttpObserver, RequestTrails } from "./observer.ts";
 import { discardBody } from "./request-body.ts";
 import { requestIdOf } from "./request-id.ts";
 import { type RouteTable, routeRequest } from "./route.ts";
 import { endWith, sendBytes } from "./send-bytes.ts";
 
+/** Who a request is from, and whether they may come in at all. */
+export interface ClientGate {
+  /** The client's address, behind trusted proxies too; undefined where it cannot be known. */
+  addressOf(peer: string | undefined, forwardedFor: string | undefined): string | undefined;
+  /** @throws AccessDeniedError */
+  admit(client: string | undefined): void;
+  /** Whether the client may be sent elsewhere for the bytes of a blob, where they can be had elsewhere. */
+  mayRedirect(client: string | undefined): boolean;
+}
+
 export interface AppOptions {
   readonly proxy: PullThrough;
+  readonly clients: ClientGate;
   /** The names in force; asked for each request, so that a reload counts at once. */
   routes(): RouteTable;
   readonly observer: HttpObserver;
+  readonly trails: RequestTrails;
   readonly log: Log;
   /** The status that a request with `ns` gets when the upstream's quota is spent. */
   budgetStatusOf(upstream: string): 429 | 503;
@@ -34,6 +47,8 @@ export interface AppOptions {
 
 interface State {
   readonly record: RequestRecord;
+  /** The client's address; undefined where it cannot be known. */
+  readonly client: string | undefined;
   /** Aborts when the client has left before its answer was complete. */
   readonly gone: AbortSignal;
   /** The request's body was not read to its end: nothing can follow it on the connection. */
@@ -56,20 +71,26 @@ export function createApp(options: AppOptions): RequestHandler {
 }
 
 /** Outermost: what became of the request goes to the access log and the metrics. */
-function observed({ observer, log, monotonicMs, newRequestId }: AppOptions): Koa.Middleware<State> {
+function observed({ observer, trails, clients, log, monotonicMs, newRequestId }: AppOptions): Koa.Middleware<State> {
   return async (ctx, next) => {
     const { req, res } = ctx;
     // Koa would write an answer of its own, and wipe our headers on an error.
     ctx.respond = false;
+    const peer = req.socket.remoteAddress;
+    const forwardedFor = req.headers["x-forwarded-for"];
+    const client = clients.addressOf(peer, forwardedFor === undefined ? undefined : String(forwardedFor));
+    const requestId = requestIdOf(req.headers["x-request-id"], newRequestId);
     const record: RequestRecord = {
-      requestId: requestIdOf(req.headers["x-request-id"], newRequestId),
-      client: req.socket.remoteAddress,
+      requestId,
+      client: client ?? peer,
       startedMs: monotonicMs(),
       call: undefined,
       cache: NO_CACHE_INFO,
       bytesSent: 0,
       firstByteMs: undefined,
       error: undefined,
+      told: undefined,
+      trail: trails.start(requestId),
     };
     const gone = new AbortController();
     res.once("close", () => {
@@ -79,11 +100,13 @@ function observed({ observer, log, monotonicMs, newRequestId }: AppOptions): Koa
     });
     // Without a listener Node ends a connection that is quiet because an upstream is slow.
     res.on("timeout", () => {});
-    ctx.state = { record, gone: gone.signal, undrained: false, answer: undefined };
+    ctx.state = { record, client, gone: gone.signal, undrained: false, answer: undefined };
     await next();
-    const { answered, fields } = finishedRequest(req, res, record, monotonicMs() - record.startedMs);
+    const { answered, line } = finishedRequest(req, res, record, monotonicMs() - record.startedMs);
     observer.answered(answered);
-    log.info(fields, "request");
+    const { cache, told: error, trail, call } = record;
+    trail.ended({ line, form: call?.form, cache, error });
+    log.info(line, "request");
   };
 }
 
@@ -97,6 +120,9 @@ function rendered(options: AppOptions): Koa.Middleware<State> {
       answer = ctx.state.answer;
     } catch (err) {
       record.error = err;
+      if (err instanceof AccessDeniedError) {
+        options.observer.denied(err.reason);
+      }
       if (!gone.aborted) {
         answer = errorAnswerOf(err, ctx.state, options);
       }
@@ -115,11 +141,12 @@ function rendered(options: AppOptions): Koa.Middleware<State> {
 }
 
 /** Innermost: from the request line to an answer. */
-function routed({ proxy, routes }: AppOptions): Koa.Middleware<State> {
+function routed({ proxy, clients, routes }: AppOptions): Koa.Middleware<State> {
   return async (ctx) => {
     const { req, state } = ctx;
     const { record, gone } = state;
     state.undrained = !(await discardBody(req));
+    clients.admit(state.client);
     const target = req.url ?? "";
     const method = req.method ?? "";
     const { host } = req.headers;
@@ -141,15 +168,24 @@ function routed({ proxy, routes }: AppOptions): Koa.Middleware<State> {
       head: method === "HEAD",
       headers: req.headers,
       takesChunks: req.httpVersion !== "1.0",
-      by: { caller: { account: undefined, client }, signal: gone, requestId: record.requestId },
+      mayRedirect: clients.mayRedirect(state.client),
+      by: { caller: { account: undefined, client }, signal: gone, requestId: record.requestId, trail: record.trail },
     });
   };
 }
 
-function errorAnswerOf(err: unknown, { record }: State, { budgetStatusOf, log }: AppOptions): Answer {
+/** What a failure is to the client, which the request's record keeps. */
+function tell(err: unknown, { record }: State, { budgetStatusOf }: AppOptions): OciError {
   const told = toOciError(err, { call: record.call, budgetStatusOf });
+  record.told = { code: told.code, message: told.message };
+  return told;
+}
+
+function errorAnswerOf(err: unknown, state: State, options: AppOptions): Answer {
+  const told = tell(err, state, options);
   if (told.code === "UNKNOWN") {
-    log.error({ err, requestId: record.requestId }, "a request failed for a reason that nobody foresaw");
+    const { requestId } = state.record;
+    options.log.error({ err, requestId }, "a request failed for a reason that nobody foresaw");
   }
   return errorAnswer(told, cacheInfoOf(err));
 }
@@ -194,6 +230,10 @@ const PRINTABLE = /^[\x21-\x7e]+$/;
 async function giveUp(ctx: Koa.ParameterizedContext<State>, options: AppOptions): Promise<void> {
   const { req, res, state } = ctx;
   if (res.headersSent) {
+    if (!state.gone.aborted) {
+      // The client sees a reset only.
+      tell(state.record.error, state, options);
+    }
     options.reset(req);
     return;
   }

@@ -16,6 +16,8 @@ export interface PullRequest {
   readonly headers: IncomingHttpHeaders;
   /** Whether a body can be sent in chunks (HTTP/1.1). */
   readonly takesChunks: boolean;
+  /** Whether the client may be sent to where a blob's bytes are. */
+  readonly mayRedirect: boolean;
   /** On whose behalf the proxy is asked, and until when. */
   readonly by: ProxyCall;
 }
@@ -99,11 +101,15 @@ async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob
     head: head || known,
     range: known ? undefined : range,
     needsLength: !request.takesChunks,
+    mayRedirect: request.mayRedirect,
   });
   const release = (): Promise<void> => found.release();
   const caching = immutable(found.visibility);
   if (known) {
     return { ...notModified(found, caching), release };
+  }
+  if (found.location !== undefined) {
+    return redirect(found, found.location, release);
   }
   const { part } = found;
   const length = part === undefined ? found.size : part.end - part.start + 1;
@@ -118,6 +124,22 @@ async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob
     },
     cache: found.cache,
     body: found.body === undefined ? undefined : { stream: found.body, length },
+    release,
+  };
+}
+
+/** The address is good for minutes, and for whoever has it. */
+function redirect({ digest, cache }: BlobAnswer, location: string, release: () => Promise<void>): Answer {
+  return {
+    status: 307,
+    headers: {
+      Location: location,
+      "Content-Length": "0",
+      "Docker-Content-Digest": digest,
+      "Cache-Control": "no-store",
+    },
+    cache,
+    body: undefined,
     release,
   };
 }

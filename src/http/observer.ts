@@ -1,4 +1,6 @@
-import type { CacheOutcome } from "../proxy/answers.ts";
+import type { DenialReason } from "../access/denied-error.ts";
+import type { Trail } from "../base/trail.ts";
+import type { CacheInfo, CacheOutcome } from "../proxy/answers.ts";
 
 /** The label of `weir_http_*{kind=...}`. */
 export type RequestKind = "manifest" | "blob" | "tags" | "referrers" | "catalog" | "base" | "other";
@@ -7,6 +9,8 @@ export type RequestKind = "manifest" | "blob" | "tags" | "referrers" | "catalog"
 export interface AnsweredRequest {
   /** The upstream it was about; undefined when none was found out. */
   readonly upstream: string | undefined;
+  /** The upstream's repository; undefined for what is about none. */
+  readonly repository: string | undefined;
   readonly kind: RequestKind;
   readonly method: string;
   /** As sent; 499 when the client left before there was an answer. */
@@ -20,7 +24,52 @@ export interface AnsweredRequest {
   readonly totalMs: number;
 }
 
-/** What the front server reports; telemetry/ implements it. Called once for each request, after its last byte. */
+/** What the servers report; telemetry/ implements it. */
 export interface HttpObserver {
+  /** Called once for each request at the front, after its last byte. */
   answered(request: AnsweredRequest): void;
+  /** A request was refused for what it asks for, or for who asks. */
+  denied(reason: DenialReason): void;
+}
+
+/** The access line. Holds nothing of the query but `ns`, and no header but the user agent. */
+export type AccessLine = {
+  readonly requestId: string;
+  readonly client: string | undefined;
+  readonly method: string;
+  readonly path: string;
+  readonly ns: string | undefined;
+  readonly upstream: string | undefined;
+  readonly repository?: string | undefined;
+  readonly reference?: string;
+  readonly kind: RequestKind;
+  readonly status: number;
+  readonly cache: CacheOutcome;
+  readonly bytes: number;
+  readonly firstByteMs: number | undefined;
+  readonly totalMs: number | undefined;
+  readonly userAgent: string | undefined;
+  readonly aborted?: true;
+  readonly err?: unknown;
+};
+
+/** What became of a request. */
+export interface RequestEnd {
+  readonly line: AccessLine;
+  /** How the request said which upstream it means; undefined where it could not be understood. */
+  readonly form: "virtual-host" | "ns" | "prefix" | "default" | undefined;
+  readonly cache: CacheInfo;
+  /** What the client was told went wrong; undefined where nothing did. */
+  readonly error: { readonly code: string; readonly message: string } | undefined;
+}
+
+/** One request's trail. */
+export interface RequestTrail extends Trail {
+  /** It was answered. What goes on behind it may still be told of. */
+  ended(end: RequestEnd): void;
+}
+
+/** Takes down what is done for each request at the front; telemetry/ implements it. */
+export interface RequestTrails {
+  start(requestId: string): RequestTrail;
 }

@@ -2,9 +2,9 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { LimitsConfig, ListenAddress, ServerConfig } from "../config/types.ts";
 import type { PullThrough } from "../proxy/answers.ts";
-import { createApp } from "./app.ts";
+import { type ClientGate, createApp } from "./app.ts";
 import { createListener, LISTENER_TIMEOUTS, type ListenerTimeouts } from "./listener.ts";
-import type { HttpObserver } from "./observer.ts";
+import type { HttpObserver, RequestTrails } from "./observer.ts";
 import type { RouteTable } from "./route.ts";
 import { pollTlsFiles, type WatchTlsFiles } from "./tls.ts";
 
@@ -12,9 +12,11 @@ export interface FrontServerDeps {
   readonly config: Pick<ServerConfig, "listen" | "tls">;
   readonly limits: Pick<LimitsConfig, "requestHeaders">;
   readonly proxy: PullThrough;
+  readonly clients: ClientGate;
   /** The names in force; asked for each request, so that a reload counts at once. */
   routes(): RouteTable;
   readonly observer: HttpObserver;
+  readonly trails: RequestTrails;
   /** The status that a request with `ns` gets when the upstream's quota is spent. */
   budgetStatusOf(upstream: string): 429 | 503;
   readonly log: Log;
@@ -57,8 +59,10 @@ export function createFrontServer(deps: FrontServerDeps): FrontServer {
   });
   const handler = createApp({
     proxy: deps.proxy,
+    clients: deps.clients,
     routes: deps.routes,
     observer: deps.observer,
+    trails: deps.trails,
     log,
     budgetStatusOf: deps.budgetStatusOf,
     newRequestId,

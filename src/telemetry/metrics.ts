@@ -1,9 +1,21 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { AggregatorRegistry, type Gauge, Registry } from "prom-client";
+import type { DenialReason } from "../access/denied-error.ts";
+import type { PeerObserver, PeerResult } from "../cluster/peer-server.ts";
 import type { ReloadObserver } from "../config/reloader.ts";
 import type { AnsweredRequest, HttpObserver } from "../http/observer.ts";
+import type { RoomObserver } from "../proxy/create-room.ts";
 import type { FillObserver } from "../proxy/fills.ts";
+import type { StaleReason } from "../proxy/freshness.ts";
 import type { ProxyObserver } from "../proxy/proxy.ts";
+import type { RoomUsage } from "../proxy/room.ts";
+import type { EvictionReason } from "../proxy/room-eviction.ts";
+import type { StateObserver } from "../state/redis-connection.ts";
+import type { StorageObserver, StorageOperation } from "../storage/measured.ts";
+import type { Waiting } from "../storage/tiered/upload-queue.ts";
+import type { CredentialObserver } from "../upstream/credentials/pool.ts";
+import type { QuotaObserver } from "../upstream/quota.ts";
 import type { BreakerChange, UpstreamExchange, UpstreamKind, UpstreamObserver } from "../upstream/upstream.ts";
+import { createRoomSeries, createSeries, createUploadSeries } from "./series.ts";
 
 export interface MetricsOptions {
   readonly version: string;
@@ -11,27 +23,107 @@ export interface MetricsOptions {
   isConfigured(upstream: string): boolean;
 }
 
-/** Everything that is counted, with the observers by which the parts report it. */
-export interface Metrics extends HttpObserver, UpstreamObserver, FillObserver, ProxyObserver, ReloadObserver {
-  /** The Prometheus text exposition. */
-  expose(): Promise<{ readonly contentType: string; readonly body: string }>;
+/** What one process has counted; plain data, for {@link Metrics.expose} of another. */
+export type MetricsSnapshot = readonly object[];
+
+/**
+ * What is left of processes that are gone, added up: what they counted stays counted, what they had under way is not there
+ * any more.
+ */
+export async function countedBy(gone: readonly MetricsSnapshot[]): Promise<MetricsSnapshot> {
+  const counted = gone.map((snapshot) =>
+    snapshot.filter((metric) => "type" in metric && (metric.type === "counter" || metric.type === "histogram")),
+  );
+  return await AggregatorRegistry.aggregate(counted).getMetricsAsJSON();
 }
 
-/** From a hit out of memory to the longest wait that a client endures for headers. Seconds. */
-const FIRST_BYTE_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
-
-/** From a manifest to a 15 GB blob on a slow line. Seconds. */
-const DURATION_BUCKETS = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800];
+/** Everything that is counted, with the observers by which the parts report it. */
+export interface Metrics
+  extends HttpObserver,
+    UpstreamObserver,
+    FillObserver,
+    ProxyObserver,
+    ReloadObserver,
+    QuotaObserver,
+    CredentialObserver,
+    StateObserver,
+    PeerObserver,
+    StorageObserver,
+    RoomObserver {
+  /** These upstreams stand in the configuration now: what has not happened at them yet is counted as 0. */
+  configured(upstreams: Iterable<string>): void;
+  /** This process answers clients. */
+  serving(): void;
+  /** A worker of this process has ended. */
+  workerEnded(): void;
+  /** From now on tells what is held, as `usage` says whenever it is asked. */
+  watchRoom(usage: () => RoomUsage): void;
+  /** Reports what waits to be sent from the disk to the bucket, asked at each exposition. */
+  watchUploads(waiting: () => Waiting): void;
+  /** The Prometheus text exposition, with what other processes of the same Weir have counted added up. */
+  expose(others?: readonly MetricsSnapshot[]): Promise<{ readonly contentType: string; readonly body: string }>;
+  /** What this process has counted, for another to add up. */
+  snapshot(): Promise<MetricsSnapshot>;
+}
 
 const MS_PER_S = 1000;
+
+/** Stands where the others have a credential's label. */
+const ANONYMOUS = "anonymous";
+
+/**
+ * What happens seldom is counted from 0 on: Prometheus sees how much a series has grown, and cannot see that of one whose
+ * first sample is the first event already.
+ */
+const DENIED = namesOf<DenialReason>({ content: 0, address: 0, private: 0 });
+const STALE = namesOf<StaleReason>({
+  "stale-if-error": 0,
+  "soft-deadline": 0,
+  gone: 0,
+  credential: 0,
+  "budget-low": 0,
+});
+const EVICTED = namesOf<Exclude<EvictionReason, "dangling-link" | "left-over">>({
+  age: 0,
+  room: 0,
+  "upstream-cap": 0,
+  unreferenced: 0,
+  emergency: 0,
+});
+const PEER_RESULTS = namesOf<PeerResult>({
+  served: 0,
+  broken: 0,
+  unknown: 0,
+  starting: 0,
+  refused: 0,
+  taken: 0,
+  lost: 0,
+});
+const STORAGE_OPERATIONS = namesOf<StorageOperation>({
+  "blob-stat": 0,
+  "blob-open": 0,
+  "blob-read": 0,
+  "blob-put": 0,
+  "blob-ingest": 0,
+  "blob-delete": 0,
+  "blob-list": 0,
+  "object-get": 0,
+  "object-put": 0,
+  "object-stat": 0,
+  "object-delete": 0,
+  "object-list": 0,
+});
 
 /** A registry of its own: two in one process do not meet. */
 export function createMetrics({ version, isConfigured }: MetricsOptions): Metrics {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: "weir_" });
   const series = createSeries(registry);
   series.buildInfo.set({ version, node: process.version }, 1);
   series.reloadSuccess.set(1);
+  for (const reason of DENIED) series.denied.inc({ reason }, 0);
+  for (const reason of EVICTED) series.evictedBytes.inc({ reason }, 0);
+  for (const result of PEER_RESULTS) series.peerStreams.inc({ result }, 0);
+  for (const op of STORAGE_OPERATIONS) series.storageErrors.inc({ op }, 0);
 
   const upstreamLabel = (upstream: string | undefined): string => {
     if (upstream === undefined) {
@@ -86,12 +178,73 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
     readers: (count) => series.fillReaders.set(count),
     resumed: (upstream) => series.resumes.inc({ upstream: upstreamLabel(upstream) }),
     mismatch: (upstream) => series.mismatches.inc({ upstream: upstreamLabel(upstream) }),
+    denied: (reason) => series.denied.inc({ reason }),
+    stateAsked: (durationMs) => series.stateDuration.observe(durationMs / MS_PER_S),
+    stateFailed: () => series.stateErrors.inc(),
+    storageOperation: (op, durationMs) => series.storageDuration.observe({ op }, durationMs / MS_PER_S),
+    storageFailed: (op) => series.storageErrors.inc({ op }),
+    peerStream: (result) => series.peerStreams.inc({ result }),
     configReloaded: (inForce) => series.reloadSuccess.set(inForce ? 1 : 0),
-    staleServed: (upstream, reason) => series.stale.inc({ upstream: upstreamLabel(upstream), reason }),
-    async expose() {
-      return { contentType: registry.contentType, body: await registry.metrics() };
+    quota(upstream, credential, limit): void {
+      if (!isConfigured(upstream)) {
+        // Clients name these: the last one asked for would stand for all of them.
+        return;
+      }
+      const labels = { upstream, credential: credential ?? ANONYMOUS };
+      setOrRemove(series.quotaLimit, labels, limit?.limit);
+      setOrRemove(series.quotaRemaining, labels, limit?.remaining);
+      setOrRemove(series.quotaWindow, labels, limit?.windowS);
     },
+    rateLimited(upstream, credential, reason): void {
+      series.rateLimited.inc({ upstream: upstreamLabel(upstream), credential: credential ?? ANONYMOUS, reason });
+    },
+    credentialParked(upstream, credential, parked): void {
+      setOrRemove(series.credentialParked, { upstream, credential }, parked === undefined ? undefined : Number(parked));
+    },
+    credentialExpires(upstream, credential, atMs): void {
+      setOrRemove(series.credentialExpiry, { upstream, credential }, atMs === undefined ? undefined : atMs / MS_PER_S);
+    },
+    staleServed: (upstream, reason) => series.stale.inc({ upstream: upstreamLabel(upstream), reason }),
+    evicted: (reason, bytes) => series.evictedBytes.inc({ reason }, bytes),
+    configured(upstreams): void {
+      for (const upstream of upstreams) {
+        series.mismatches.inc({ upstream }, 0);
+        series.resumes.inc({ upstream }, 0);
+        for (const reason of STALE) series.stale.inc({ upstream, reason }, 0);
+      }
+    },
+    serving: () => series.workers.set(1),
+    workerEnded: () => series.workersEnded.inc(),
+    watchRoom: (usage) => createRoomSeries(registry, usage),
+    watchUploads: (waiting) => createUploadSeries(registry, waiting),
+    async expose(others = []) {
+      const { contentType } = registry;
+      if (others.length === 0) {
+        return { contentType, body: await registry.metrics() };
+      }
+      const all = AggregatorRegistry.aggregate([await registry.getMetricsAsJSON(), ...others]);
+      return { contentType, body: await all.metrics() };
+    },
+    snapshot: () => registry.getMetricsAsJSON(),
   };
+}
+
+/** Every one of a closed set of names; the compiler sees to it that none is left out. */
+function namesOf<N extends string>(names: Readonly<Record<N, 0>>): readonly N[] {
+  return Object.keys(names) as N[];
+}
+
+/** What is not known, or not there any more, has no series. */
+function setOrRemove<L extends string>(
+  gauge: Gauge<L>,
+  labels: Readonly<Record<L, string>>,
+  value: number | undefined,
+): void {
+  if (value === undefined) {
+    gauge.remove(labels);
+  } else {
+    gauge.set(labels, value);
+  }
 }
 
 /** Methods are the client's words. */
@@ -104,112 +257,4 @@ function tokenResult({ status, fault }: UpstreamExchange): string {
     return "ok";
   }
   return status === 401 || status === 403 ? "refused" : "failed";
-}
-
-function createSeries(registry: Registry) {
-  const registers = [registry];
-  return {
-    buildInfo: new Gauge({
-      name: "weir_build_info",
-      help: "Always 1; the labels say which version of Weir and of Node is running.",
-      labelNames: ["version", "node"],
-      registers,
-    }),
-    reloadSuccess: new Gauge({
-      name: "weir_config_reload_success",
-      help: "1 while the configuration as it stands is in force, 0 since the last reload was refused; the log says why.",
-      registers,
-    }),
-    httpRequests: new Counter({
-      name: "weir_http_requests_total",
-      help: "Requests of clients that were answered, or that the client left (code 499). cache says where the answer came from.",
-      labelNames: ["upstream", "kind", "method", "code", "cache"],
-      registers,
-    }),
-    httpDuration: new Histogram({
-      name: "weir_http_request_duration_seconds",
-      help: "Time from a client's request to the last byte of its answer. For blobs this is mostly the client's own speed.",
-      labelNames: ["upstream", "kind", "cache"],
-      buckets: DURATION_BUCKETS,
-      registers,
-    }),
-    httpFirstByte: new Histogram({
-      name: "weir_http_first_byte_seconds",
-      help: "Time from a client's request to the first byte of its answer's body (or its headers, where there is no body).",
-      labelNames: ["upstream", "kind", "cache"],
-      buckets: FIRST_BYTE_BUCKETS,
-      registers,
-    }),
-    httpBytes: new Counter({
-      name: "weir_http_response_bytes_total",
-      help: "Bytes of bodies that clients took, without headers.",
-      labelNames: ["upstream", "kind", "cache"],
-      registers,
-    }),
-    upstreamRequests: new Counter({
-      name: "weir_upstream_requests_total",
-      help: "Requests sent to upstreams, redirects, retries and token requests included; code is none where no answer came.",
-      labelNames: ["upstream", "kind", "method", "code"],
-      registers,
-    }),
-    upstreamDuration: new Histogram({
-      name: "weir_upstream_request_duration_seconds",
-      help: "Time from sending a request to an upstream to the headers of its answer.",
-      labelNames: ["upstream", "kind"],
-      buckets: FIRST_BYTE_BUCKETS,
-      registers,
-    }),
-    upstreamBytes: new Counter({
-      name: "weir_upstream_received_bytes_total",
-      help: "Bytes of bodies received from upstreams. Compare with weir_http_response_bytes_total to see what the cache saves.",
-      labelNames: ["upstream", "kind"],
-      registers,
-    }),
-    upstreamErrors: new Counter({
-      name: "weir_upstream_errors_total",
-      help: "Requests to upstreams that got no answer, or one that could not be used. What is plainly absent does not count.",
-      labelNames: ["upstream", "reason"],
-      registers,
-    }),
-    upstreamTokens: new Counter({
-      name: "weir_upstream_token_requests_total",
-      help: "Requests to token servers: ok, refused (401 or 403) or failed.",
-      labelNames: ["upstream", "result"],
-      registers,
-    }),
-    breakersOpen: new Gauge({
-      name: "weir_upstream_breaker_open",
-      help: "Origins of an upstream that are not asked because requests to them keep failing: 1 for the registry or a token realm, and under blob the number of hosts that blobs come from.",
-      labelNames: ["upstream", "origin"],
-      registers,
-    }),
-    resumes: new Counter({
-      name: "weir_upstream_resumes_total",
-      help: "Blob downloads that broke off or stalled and went on at the same place.",
-      labelNames: ["upstream"],
-      registers,
-    }),
-    mismatches: new Counter({
-      name: "weir_upstream_digest_mismatches_total",
-      help: "Blobs whose bytes did not hash to their digest. Every one is worth a look: an upstream or something on the way alters content.",
-      labelNames: ["upstream"],
-      registers,
-    }),
-    stale: new Counter({
-      name: "weir_stale_served_total",
-      help: "Answers that may have been out of date, given because the upstream was slow, in trouble, or had lost the thing.",
-      labelNames: ["upstream", "reason"],
-      registers,
-    }),
-    fills: new Gauge({
-      name: "weir_fills_in_flight",
-      help: "Blobs being downloaded from upstreams now.",
-      registers,
-    }),
-    fillReaders: new Gauge({
-      name: "weir_fill_readers",
-      help: "Clients that are reading a blob while it is being downloaded.",
-      registers,
-    }),
-  };
 }

@@ -86,18 +86,19 @@ function mirroredRegistries(upstream: UpstreamConfig, atVirtualHost: boolean): M
     const inPath = name.includes(":") ? withoutPort : name;
     return {
       name,
-      server: directServer(name, upstream.endpoint),
+      server: directServer(name, upstream.endpoints),
       referencePath: atVirtualHost ? "" : inPath && `/${inPath}`,
     };
   });
 }
 
 /** What a client without the cache would ask; by plain HTTP where Weir is told so of this very host. */
-function directServer(name: string, endpoint: URL): string {
+function directServer(name: string, endpoints: UpstreamConfig["endpoints"]): string {
   if (name === DOCKER_HUB) {
     return DOCKER_HUB_SERVER;
   }
-  return new URL(`${endpoint.protocol}//${name}`).host === endpoint.host ? endpoint.origin : `https://${name}`;
+  const own = endpoints.find(({ url }) => new URL(`${url.protocol}//${name}`).host === url.host);
+  return own?.url.origin ?? `https://${name}`;
 }
 
 /** dockerd names no upstream; what a path in front of `/v2` says is needed only where Docker Hub is not what that means. */

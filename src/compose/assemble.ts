@@ -1,0 +1,270 @@
+import { type ContentRules, NO_CONTENT_RULES } from "../access/content-rules.ts";
+import type { Clock } from "../base/clock.ts";
+import { packageVersion } from "../base/package-version.ts";
+import { systemClock } from "../base/system-clock.ts";
+import type { Ttl } from "../config/freshness-match.ts";
+import { environmentProxies } from "../config/proxies.ts";
+import { compilePin } from "../config/room.ts";
+import type { Config, FreshnessConfig } from "../config/types.ts";
+import { defaultUpstream } from "../config/upstreams.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { RepoRef } from "../oci/reference.ts";
+import { Background } from "../proxy/background.ts";
+import { Explainer } from "../proxy/explain/explainer.ts";
+import { createFills, type Fills } from "../proxy/fills.ts";
+import { createInFlight } from "../proxy/in-flight.ts";
+import { Provenance } from "../proxy/provenance.ts";
+import { createProxy, type RunningProxy } from "../proxy/proxy.ts";
+import type { Remembered } from "../proxy/remembered.ts";
+import { Savings } from "../proxy/upkeep/savings.ts";
+import type { Explanations } from "../proxy/upkeep/upkeep.ts";
+import { openState } from "../state/open-state.ts";
+import { openStorage } from "../storage/open-storage.ts";
+import { createParkedCredentials } from "../storage/parked-credentials.ts";
+import { createSavingsStore } from "../storage/savings.ts";
+import { createSpool } from "../storage/spool.ts";
+import { logExchanges } from "../telemetry/exchange-log.ts";
+import { createLog, type LevelledLog } from "../telemetry/log.ts";
+import { createMetrics } from "../telemetry/metrics.ts";
+import { createRecentRequests } from "../telemetry/recent-requests.ts";
+import { uncounted } from "../telemetry/uncounted.ts";
+import { createUpstream, type UpstreamDeps } from "../upstream/create.ts";
+import type { QuotaRecord } from "../upstream/quota-book.ts";
+import { createUpstreams } from "../upstream/upstreams.ts";
+import type { OnStop } from "./closers.ts";
+import { joinFleet, type Membership } from "./fleet.ts";
+import { createLive, type Live } from "./live.ts";
+import { composeRoom } from "./room.ts";
+import { composeUpkeep } from "./upkeep.ts";
+
+/** Downloads under way put what they have on disk, up to 64 MiB each, on a disk that may be slow. No client waits for it. */
+const FILLS_STOP_MS = 30_000;
+
+/** A few small objects that tell what was used when, and a blob that is being deleted. */
+const ROOM_STOP_MS = 10_000;
+
+/** What was saved is one small object; it must not hold up a start or a stop. */
+const SAVINGS_MS = 5_000;
+
+/** What stands in the place of the machine's own, and which of several processes this is. */
+export interface AssembleDeps {
+  readonly clock?: Clock;
+  /** Where the proxies on the way to upstreams are named; none without it. */
+  readonly env?: NodeJS.ProcessEnv;
+  readonly log?: LevelledLog;
+  readonly uncounted?: boolean;
+  /** What this process has of its parent, where it is a worker. */
+  readonly worker?: Membership;
+  /** Whether others serve, and this process does what one must do for all of them. */
+  readonly parent?: boolean;
+}
+
+/** Everything but what listens. */
+export async function assemble(config: Config, deps: AssembleDeps, onStop: OnStop) {
+  const { clock = systemClock } = deps;
+  const random = Math.random;
+  const log = deps.log ?? createLog({ level: config.telemetry.logLevel });
+  let live = createLive(config);
+  const counting = deps.uncounted !== true;
+  const metrics = counting
+    ? createMetrics({ version: packageVersion(), isConfigured: (name) => live.upstreams.has(name) })
+    : uncounted;
+  metrics.configured(live.upstreams.keys());
+
+  const { worker } = deps;
+  const storage = await openStorage(config.storage, {
+    clock,
+    random,
+    log,
+    ...(counting ? { measure: { observer: metrics, monotonicMs: () => performance.now() } } : {}),
+    ...(worker === undefined ? {} : { use: "under-parent" }),
+    hasChildren: deps.parent === true,
+  });
+  onStop(() => storage.close());
+  const running: { fills?: Fills; proxy?: RunningProxy } = {};
+  const forgetting = new Set<(digest: Digest) => void>();
+  const forget = (digest: Digest): void => {
+    running.proxy?.forget(digest);
+    for (const tell of forgetting) tell(digest);
+  };
+  const { room, blobs, repositories, fillRoom } = await composeRoom({
+    storage,
+    spoolDir: config.storage.spool.dir,
+    limits: () => live.room,
+    fills: () => running.fills,
+    forget: (digest) => forget(digest),
+    parent: worker?.channel,
+    clock,
+    log,
+    observer: metrics,
+  });
+  if (worker === undefined) metrics.watchRoom(() => room.usage());
+  const { tiers } = storage;
+  if (worker === undefined && tiers !== undefined) metrics.watchUploads(() => tiers.queue.waiting);
+  onStop(() => room.stop({ signal: AbortSignal.timeout(ROOM_STOP_MS) }));
+  const spool = createSpool({ dir: config.storage.spool.dir, log });
+  onStop(() => spool.close());
+
+  const state = await openState(config.state, { clock, log, observer: metrics, parent: worker?.channel });
+  onStop(() => state.close());
+
+  const freshnessOf = (upstream: string): FreshnessConfig =>
+    live.upstreams.get(upstream)?.config.freshness ?? live.config.freshness;
+  const upstreamDeps: UpstreamDeps = {
+    clock,
+    random,
+    log,
+    observer: logExchanges(log, metrics),
+    quotas: {
+      shared: state.store<readonly QuotaRecord[]>("quotas", { shared: "at-once" }),
+      observer: metrics,
+      lowBelow: (upstream) => freshnessOf(upstream).whenBudgetLow.below,
+    },
+    parked: createParkedCredentials(storage.objects),
+    credentialObserver: metrics,
+    limits: config.limits,
+    proxies: environmentProxies(deps.env ?? {}),
+  };
+  const upstreams = createUpstreams({
+    create: (upstream) => createUpstream(upstream, upstreamDeps),
+    allowsDynamic: (host) => live.routes.dynamic(host),
+    createDynamic: (host) =>
+      createUpstream(defaultUpstream(host, live.config.freshness), { ...upstreamDeps, dynamic: true }),
+  });
+  upstreams.prepare(config.upstreams).putInForce();
+  onStop(() => upstreams.close());
+
+  const provenance = new Provenance(repositories);
+  const { committed } = provenance;
+  const { download } = config;
+  const fleet = await joinFleet(
+    // Nobody reads from a process that serves nobody.
+    deps.parent === true ? { ...config, cluster: undefined } : config,
+    {
+      redis: state.redis,
+      inFlight: createInFlight({ get: (domain, digest) => running.fills?.get(domain, digest) }),
+      store: blobs,
+      clock,
+      random,
+      log,
+      observer: metrics,
+    },
+    worker,
+    onStop,
+  );
+  const fills = createFills({
+    store: blobs,
+    spool,
+    room: fillRoom,
+    clock,
+    random,
+    log,
+    download,
+    turns: fleet.fillTurns,
+    observer: metrics,
+    committed,
+  });
+  running.fills = fills;
+  await fills.open();
+  onStop(() => fills.stop({ signal: AbortSignal.timeout(FILLS_STOP_MS) }));
+
+  const ttlOf = (repo: RepoRef, tag: string): Ttl =>
+    (live.upstreams.get(repo.upstream) ?? live).freshness.ttlMs(repo, tag);
+  const rulesOf = (upstream: string): ContentRules => live.upstreams.get(upstream)?.rules ?? NO_CONTENT_RULES;
+  const proxy = createProxy({
+    upstreams,
+    blobs,
+    repositories,
+    fills,
+    room,
+    provenance,
+    freshnessOf,
+    ttlMs: (repo, tag) => ttlOf(repo, tag).ttlMs,
+    access: () => live.config.access,
+    rulesOf,
+    download,
+    turns: fleet.turns,
+    state: state.store<Remembered>("remembered"),
+    clock,
+    log,
+    observer: metrics,
+  });
+  running.proxy = proxy;
+  onStop(() => proxy.stop());
+  const explainer = new Explainer({
+    ...proxy.knowledge,
+    upstreams,
+    store: storage.blobs,
+    repositories,
+    fills,
+    room,
+    pins: () => live.config.storage.room.pins.map((text) => ({ text, ...compilePin(text) })),
+    freshnessOf,
+    ttlOf,
+    rulesOf,
+    names: () => live.routes,
+    clock,
+  });
+
+  return {
+    config,
+    clock,
+    log,
+    metrics,
+    storage,
+    state,
+    room,
+    blobs,
+    repositories,
+    upstreams,
+    proxy,
+    explainer,
+    recent: createRecentRequests(clock),
+    forget,
+    /** From now on `tell` hears as well of every blob that is not held any more. */
+    onForget(tell: (digest: Digest) => void): () => void {
+      forgetting.add(tell);
+      return () => forgetting.delete(tell);
+    },
+    live: () => live,
+    putLive(next: Live): void {
+      live = next;
+      metrics.configured(next.upstreams.keys());
+      room.limitsChanged();
+    },
+  };
+}
+
+export type Parts = Awaited<ReturnType<typeof assemble>>;
+
+/** What one process does for all that serve from the storage: counts what is saved, and tends what is held. */
+export async function maintain(
+  parts: Parts,
+  { commanded, explanations }: { readonly commanded: boolean; readonly explanations: Explanations },
+  onStop: OnStop,
+) {
+  const { storage, room, blobs, repositories, proxy, forget, live, clock, log } = parts;
+  const savings = new Savings({ store: createSavingsStore(storage.objects), clock, log });
+  await savings.load({ signal: AbortSignal.timeout(SAVINGS_MS) });
+  onStop(() => savings.stop({ signal: AbortSignal.timeout(SAVINGS_MS) }));
+  const background = new Background();
+  onStop(() => background.stop());
+  const upkeep = composeUpkeep({
+    root: storage.root?.path,
+    blobs,
+    store: storage.blobs,
+    objects: storage.objects,
+    repositories,
+    room,
+    forget,
+    proxy,
+    savings,
+    explanations,
+    names: () => live().routes,
+    background: commanded ? undefined : background,
+    clock,
+    log,
+  });
+  if (!commanded) room.start();
+  return { savings, upkeep };
+}

@@ -1,0 +1,144 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { ClientAddresses, createAddressGate } from "../access/client-addresses.ts";
+import { compileNetworks } from "../access/networks.ts";
+import { Secret } from "../base/secret.ts";
+import type { ConfigSource } from "../config/config-source.ts";
+import { Reloader } from "../config/reloader.ts";
+import type { ListenAddress } from "../config/types.ts";
+import { createAdminServer } from "../http/admin.ts";
+import type { HttpObserver } from "../http/observer.ts";
+import { createFrontServer } from "../http/server.ts";
+import type { Savings } from "../proxy/upkeep/savings.ts";
+import type { Upkeep } from "../proxy/upkeep/upkeep.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Parts } from "./assemble.ts";
+import type { OnStop } from "./closers.ts";
+import { createLive } from "./live.ts";
+
+export interface AdminOptions {
+  readonly upkeep: Upkeep;
+  /** In place of the parts' own. */
+  readonly metrics: Pick<Metrics, "expose">;
+  ready(): boolean;
+  /** Where clients are answered. */
+  listen(): ListenAddress;
+}
+
+/** The operators' port. */
+export interface OpenAdmin {
+  readonly address: ListenAddress;
+  /** Tells commands on this machine where it is. */
+  announce(): Promise<void>;
+}
+
+export async function openAdmin(parts: Parts, o: AdminOptions, onStop: OnStop): Promise<OpenAdmin> {
+  const { config, clock, log, metrics, storage, live } = parts;
+  const { root } = storage;
+  // For commands on this machine, which read it in the storage.
+  const holderToken = new Secret(randomBytes(32).toString("hex"));
+  const tokens = [config.admin.token, root && holderToken].filter((token) => token !== undefined);
+  const gate = createAddressGate("admin", { allow: config.admin.allow, deny: [] });
+  const admin = createAdminServer({
+    config: config.admin,
+    metrics: o.metrics,
+    observer: metrics,
+    admit: (client) => gate.admit(client),
+    setup: { config: () => live().config, server: () => ({ ...config.server, listen: o.listen() }) },
+    control: { upkeep: o.upkeep, tokens },
+    ready: () => (o.ready() ? { ready: true, reasons: [] } : { ready: false, reasons: ["Weir is stopping"] }),
+    log,
+    clock,
+    newRequestId: randomUUID,
+  });
+  const address = await admin.listen();
+  onStop(() => admin.stop(0));
+  return {
+    address,
+    async announce() {
+      await root?.announce({ admin: address, token: holderToken }).catch((error: unknown) => {
+        log.warn(
+          { err: error },
+          "commands on this machine need admin.token: the storage could not be told where to find Weir",
+        );
+      });
+    },
+  };
+}
+
+/** The clients' port. */
+export interface OpenFront {
+  /** With the port that was picked where the configuration says 0. */
+  readonly address: ListenAddress;
+  reloadTls(): Promise<void>;
+}
+
+/** @param onStopping called before it stops to listen */
+export async function openFront(
+  parts: Parts,
+  savings: Pick<Savings, "served">,
+  onStopping: () => void,
+  onStop: OnStop,
+): Promise<OpenFront> {
+  const { config, clock, log, metrics, proxy, live } = parts;
+  const clients = new ClientAddresses(config.server.trustedProxies);
+  const stayHere = compileNetworks(config.storage.s3?.redirectExcept ?? []);
+  const front = createFrontServer({
+    config: config.server,
+    limits: config.limits,
+    proxy,
+    clients: {
+      addressOf: (peer, forwardedFor) => clients.of(peer, forwardedFor),
+      admit: (client) => live().gate.admit(client),
+      mayRedirect: (client) => client !== undefined && stayHere.find(client) === undefined,
+    },
+    routes: () => live().routes,
+    observer: countingSavings(metrics, savings),
+    trails: parts.recent,
+    budgetStatusOf: (upstream) => live().upstreams.get(upstream)?.config.budgetStatus ?? 503,
+    log,
+    clock,
+    monotonicMs: () => performance.now(),
+    newRequestId: randomUUID,
+  });
+  const { port } = await front.listen();
+  metrics.serving();
+  onStop(() => {
+    onStopping();
+    return front.stop(config.shutdown.graceMs);
+  });
+  return { address: { host: config.server.listen.host, port }, reloadTls: () => front.reloadTls() };
+}
+
+/** Puts a changed configuration in force. The caller lets it watch. */
+export function follow(parts: Parts, source: ConfigSource, onStop: OnStop, applied: () => void = () => {}): Reloader {
+  const { config, clock, log, metrics, upstreams } = parts;
+  const reloader = new Reloader(config, {
+    source,
+    apply(changed) {
+      const next = createLive(changed);
+      const { putInForce, ...effect } = upstreams.prepare(changed.upstreams);
+      // Nothing from here on can fail. The upstreams first: metrics take back what those that leave have reported.
+      putInForce();
+      parts.putLive(next);
+      log.setLevel(changed.telemetry.logLevel);
+      applied();
+      return { upstreams: effect };
+    },
+    observer: metrics,
+    clock,
+    log,
+  });
+  onStop(() => reloader.stop());
+  return reloader;
+}
+
+/** Counts what the cache saves, beside what is measured. */
+function countingSavings(observer: HttpObserver, savings: Pick<Savings, "served">): HttpObserver {
+  return {
+    answered(request) {
+      observer.answered(request);
+      savings.served(request.upstream, request.repository, request);
+    },
+    denied: (reason) => observer.denied(reason),
+  };
+}

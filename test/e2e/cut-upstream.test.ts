@@ -9,10 +9,10 @@ import {
   startContainerd,
   startDocker,
 } from "../support/engines.ts";
-import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
 import { hubUpstream } from "../support/hub-weir.ts";
 import { bigImage } from "../support/images.ts";
 import { createLab, type Lab } from "../support/lab.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
 import { hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { type Image, smallImage } from "../support/images.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const PASSWORD = "dckr_pat_not_to_be_seen";
@@ -68,7 +68,7 @@ test("Docker Hub: one 401 and one token make a repository warm, then every reque
 });
 
 test("Docker Hub: a private repository with a credential, which is in no output and reaches the token server only", async () => {
-  const hub = await startHubDouble(stack, { account: { username: "ci", password: PASSWORD } });
+  const hub = await startHubDouble(stack, { accounts: [{ username: "ci", password: PASSWORD }] });
   const [first, second] = [smallImage("first"), smallImage("second")];
   hub.add("myorg/app", first, ["1"], "private");
   hub.add("myorg/app", second, ["2"], "private");

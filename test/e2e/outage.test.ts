@@ -11,13 +11,13 @@ import {
   startContainerd,
   startDocker,
 } from "../support/engines.ts";
-import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
 import { hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { type Image, multiArchImage } from "../support/images.ts";
 import { createLab, type Lab } from "../support/lab.ts";
 import { metricOf } from "../support/metrics.ts";
 import { httpRequest } from "../support/network.ts";
 import { tempFolder } from "../support/processes.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { Timings } from "../support/timings.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";

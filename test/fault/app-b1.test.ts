@@ -3,11 +3,11 @@ import { startTestApp, type TestApp } from "../support/app.ts";
 import { type BlobOrigin, startBlobOrigin } from "../support/blob-origin.ts";
 import { type BlobPull, getBlob } from "../support/blob-pull.ts";
 import { seededBlob } from "../support/fill-sources.ts";
-import { startHubDouble } from "../support/hub-double.ts";
 import { bigImage } from "../support/images.ts";
 import { fillsOver } from "../support/metrics.ts";
 import { httpRequest } from "../support/network.ts";
 import { until } from "../support/processes.ts";
+import { startHubDouble } from "../support/registries/dockerhub.ts";
 import { heldBlobs, spooledFiles } from "../support/store-files.ts";
 
 const MiB = 1024 * 1024;
@@ -84,7 +84,7 @@ test("B12 HEAD of a cold blob starts no download; the size is that of a held man
     config: {
       upstreams: {
         "registry.example": origin.upstream,
-        "docker.io": { endpoints: [hub.registryUrl], realms: ["127.0.0.2"], redirects: { allow: ["127.0.0.0/8"] } },
+        "docker.io": { endpoints: [hub.url], realms: ["127.0.0.2"], redirects: { allow: ["127.0.0.0/8"] } },
       },
     },
   });

@@ -4,11 +4,11 @@ import { afterEach, beforeEach, expect } from "vitest";
 import { type BlobOrigin, startBlobOrigin } from "../support/blob-origin.ts";
 import { getBlob } from "../support/blob-pull.ts";
 import { seededBlob } from "../support/fill-sources.ts";
-import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
 import { bigImage, type Image, sha256 } from "../support/images.ts";
 import { fillsOver, metricOf } from "../support/metrics.ts";
 import { hostNetwork, httpRequest, type Network } from "../support/network.ts";
 import { tempFolder, until } from "../support/processes.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { heldBlobs, spooledFiles, unsound } from "../support/store-files.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
@@ -39,7 +39,11 @@ interface SmallDisk {
 }
 
 /** Weir with everything it writes on a tmpfs of its own; `prepare` is a shell command that runs before it, in that folder. */
-async function weirOnSmallDisk(options: string, prepare = "true"): Promise<SmallDisk> {
+async function weirOnSmallDisk(
+  options: string,
+  prepare = "true",
+  storage: Readonly<Record<string, unknown>> = {},
+): Promise<SmallDisk> {
   const disk = await tempFolder(stack);
   const script = `mount -t tmpfs -o "$1" tmpfs "$2" && cd "$2" && ${prepare}; shift 2; exec "$@"`;
   const network: Network = {
@@ -50,11 +54,12 @@ async function weirOnSmallDisk(options: string, prepare = "true"): Promise<Small
     network,
     root: join(disk, "data"),
     config: {
+      storage: { driver: "filesystem", filesystem: { root: join(disk, "data") }, ...storage },
       upstreams: {
         "registry.example": origin.upstream,
         "docker.io": {
           type: "dockerhub",
-          endpoints: [hub.registryUrl],
+          endpoints: [hub.url],
           realms: ["127.0.0.2"],
           redirects: { allow: ["127.0.0.0/8"] },
         },
@@ -165,4 +170,58 @@ toolTest(["mount"], "B14 full when Weir starts: it starts, and says so, and pull
   await expectPassedOn(disk, "b14 start", 20 * MiB);
   await rm(join(disk.path, "filler"));
   await expectKept(disk);
+});
+
+toolTest(
+  ["mount"],
+  "B14 full of what is held: what was used least recently goes, and the new blob is kept",
+  async () => {
+    const disk = await weirOnSmallDisk("size=24m");
+    const { weir, root } = disk;
+    const blobs = ["first", "second", "third", "fourth"].map((name) => seededBlob(`b14 held ${name}`, 7 * MiB));
+    for (const blob of blobs) {
+      origin.add("app", blob);
+      origin.forget();
+      const clients = await Promise.all(
+        Array.from({ length: WAITERS }, () => getBlob(`${weir.url}/v2/registry.example/app/blobs/${blob.digest}`)),
+      );
+      const ends = await Promise.all(clients.map((client) => client.compare(blob)));
+      expect(ends).toEqual(Array(WAITERS).fill({ bytes: blob.size, complete: true }));
+      await fillsOver(weir);
+      expect(origin.ledger).toEqual([[0, blob.size]]);
+      expect(await heldBlobs(root)).toContain(blob.digest);
+    }
+    expect(await heldBlobs(root)).not.toContain(blobs[0]?.digest);
+    expect(await metricOf(weir.adminUrl, "weir_storage_evicted_bytes_total", { reason: "emergency" })).toBe(7 * MiB);
+    expect(await unsound(root)).toEqual([]);
+  },
+);
+
+toolTest(["mount"], "B14 a limit below the disk's size: room is made before the disk is full", async () => {
+  const disk = await weirOnSmallDisk("size=24m", "true", { maxSize: "16MiB" });
+  const { weir, root } = disk;
+  for (const name of ["first", "second", "third", "fourth"]) {
+    const blob = seededBlob(`b14 limit ${name}`, 7 * MiB);
+    origin.add("app", blob);
+    expect(await (await getBlob(`${weir.url}/v2/registry.example/app/blobs/${blob.digest}`)).compare(blob)).toEqual({
+      bytes: blob.size,
+      complete: true,
+    });
+    await fillsOver(weir);
+    expect(await heldBlobs(root)).toContain(blob.digest);
+  }
+  expect(await metricOf(weir.adminUrl, "weir_storage_evicted_bytes_total", { reason: "emergency" })).toBe(0);
+  expect(await metricOf(weir.adminUrl, "weir_storage_bytes")).toBeLessThanOrEqual(0.95 * 16 * MiB);
+
+  const large = seededBlob("b14 too large", 18 * MiB);
+  origin.add("app", large);
+  origin.forget();
+  expect(await (await getBlob(`${weir.url}/v2/registry.example/app/blobs/${large.digest}`)).compare(large)).toEqual({
+    bytes: large.size,
+    complete: true,
+  });
+  await fillsOver(weir);
+  expect(origin.ledger).toEqual([[0, large.size]]);
+  expect(await heldBlobs(root)).not.toContain(large.digest);
+  expect(weir.output()).toContain("storage.maxSize");
 });

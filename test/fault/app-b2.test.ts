@@ -3,10 +3,10 @@ import { startTestApp, type TestApp } from "../support/app.ts";
 import { type BlobOrigin, type CdnAnswer, startBlobOrigin } from "../support/blob-origin.ts";
 import { getBlob, type PullEnd } from "../support/blob-pull.ts";
 import { type BlobContent, seededBlob } from "../support/fill-sources.ts";
-import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
 import { bigImage } from "../support/images.ts";
 import { fillsOver } from "../support/metrics.ts";
 import { until } from "../support/processes.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { heldBlobs, spooledFiles } from "../support/store-files.ts";
 
 const MiB = 1024 * 1024;
@@ -107,7 +107,7 @@ describe("B4 resumed where", () => {
     const front = await startTestApp(stack, {
       config: {
         upstreams: {
-          "docker.io": { endpoints: [hub.registryUrl], realms: ["127.0.0.2"], redirects: { allow: ["127.0.0.0/8"] } },
+          "docker.io": { endpoints: [hub.url], realms: ["127.0.0.2"], redirects: { allow: ["127.0.0.0/8"] } },
         },
       },
     });

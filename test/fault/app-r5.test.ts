@@ -5,10 +5,10 @@ import { startTestApp, type TestApp } from "../support/app.ts";
 import { type BlobOrigin, startBlobOrigin } from "../support/blob-origin.ts";
 import { getBlob, rawExchange } from "../support/blob-pull.ts";
 import { seededBlob } from "../support/fill-sources.ts";
-import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
 import { type Image, sha256, smallImage } from "../support/images.ts";
 import { fillsOver } from "../support/metrics.ts";
 import { type HttpReply, httpRequest } from "../support/network.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 
 let stack: AsyncDisposableStack;
 
@@ -29,7 +29,7 @@ describe("R5 the same names on two upstreams", () => {
     one = await startHubDouble(stack);
     other = await startHubDouble(stack);
     const upstream = (hub: HubDouble) => ({
-      endpoints: [hub.registryUrl],
+      endpoints: [hub.url],
       realms: ["127.0.0.2"],
       redirects: { allow: ["127.0.0.0/8"] },
     });

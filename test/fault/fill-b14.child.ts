@@ -6,11 +6,13 @@ import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { silentLog } from "../../src/base/log.ts";
 import { systemClock } from "../../src/base/system-clock.ts";
+import { aloneTurns } from "../../src/proxy/fill-turn.ts";
 import { createFills, type Fill } from "../../src/proxy/fills.ts";
 import { createFsBlobStore } from "../../src/storage/fs/fs-blob-store.ts";
 import { createSpool } from "../../src/storage/spool.ts";
 import { type BlobContent, ScriptedSource, seededBlob } from "../support/fill-sources.ts";
 import { filesOpenBelow } from "../support/open-files.ts";
+import { boundlessRoom } from "../support/rooms.ts";
 
 const MiB = 1024 * 1024;
 const READERS = 20;
@@ -35,6 +37,8 @@ async function pull(spoolDir: string, root: string, blobs: readonly BlobContent[
     clock: systemClock,
     random: Math.random,
     log: silentLog,
+    room: boundlessRoom,
+    turns: aloneTurns,
     download: { rangeWaitMs: 0, minRate: 0, stalledAttempts: 1, abandon: "never" },
     observer: { fillStarted() {}, fillEnded() {}, resumed() {}, mismatch() {}, readers() {} },
     committed: async () => {},

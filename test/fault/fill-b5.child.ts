@@ -7,10 +7,12 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { silentLog } from "../../src/base/log.ts";
 import { systemClock } from "../../src/base/system-clock.ts";
 import { createHasher } from "../../src/oci/digest.ts";
+import { aloneTurns } from "../../src/proxy/fill-turn.ts";
 import { createFills, type Fill } from "../../src/proxy/fills.ts";
 import { createFsBlobStore } from "../../src/storage/fs/fs-blob-store.ts";
 import { createSpool } from "../../src/storage/spool.ts";
 import { type BlobContent, ScriptedSource, stampedBlob } from "../support/fill-sources.ts";
+import { boundlessRoom } from "../support/rooms.ts";
 
 const MiB = 1024 * 1024;
 const FAST_READERS = 96;
@@ -69,6 +71,8 @@ const fills = createFills({
   clock: systemClock,
   random: Math.random,
   log: silentLog,
+  room: boundlessRoom,
+  turns: aloneTurns,
   download: { rangeWaitMs: 0, minRate: 0, stalledAttempts: 1, abandon: "never" },
   observer: { fillStarted() {}, fillEnded() {}, resumed() {}, mismatch() {}, readers() {} },
   committed: async () => {},

@@ -4,10 +4,12 @@
  */
 import { silentLog } from "../../src/base/log.ts";
 import { systemClock } from "../../src/base/system-clock.ts";
+import { aloneTurns } from "../../src/proxy/fill-turn.ts";
 import { createFills } from "../../src/proxy/fills.ts";
 import { createSpool } from "../../src/storage/spool.ts";
 import { ScriptedSource, stampedBlob } from "../support/fill-sources.ts";
 import { createMemoryBlobStore } from "../support/memory-store.ts";
+import { boundlessRoom } from "../support/rooms.ts";
 
 const [dir = "", size, limit] = process.argv.slice(2);
 const blob = stampedBlob("b9", Number(size));
@@ -19,6 +21,8 @@ const fills = createFills({
   clock: systemClock,
   random: Math.random,
   log: silentLog,
+  room: boundlessRoom,
+  turns: aloneTurns,
   download: { rangeWaitMs: 0, minRate: 0, stalledAttempts: 1, abandon: "never" },
   observer: { fillStarted() {}, fillEnded() {}, resumed() {}, mismatch() {}, readers() {} },
   committed: async () => {},

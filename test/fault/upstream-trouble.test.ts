@@ -1,11 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { PausingClock, startTestApp, type TestApp } from "../support/app.ts";
 import { createAuthority } from "../support/certificates.ts";
-import { type HubDouble, type HubEffect, startHubDouble } from "../support/hub-double.ts";
 import { expectStatus, hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { multiArchImage, smallImage } from "../support/images.ts";
 import { type HttpReply, httpRequest } from "../support/network.ts";
 import { until } from "../support/processes.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
+import type { Effect } from "../support/registries/double-server.ts";
 import { toolTest } from "../support/tools.ts";
 
 const SECOND = 1_000;
@@ -90,14 +91,14 @@ const staleServed = (weir: TestApp, reason: string) =>
   weir.metric("weir_stale_served_total", { upstream: "docker.io", reason });
 
 /** The registry answers with nothing else; tokens are still to be had. */
-function always(effect: HubEffect): () => void {
+function always(effect: Effect): () => void {
   return hub.fail({ role: "registry", effect });
 }
 
 const asked = () => hub.ledger.filter(({ role }) => role === "registry");
 
-const SILENCE: HubEffect = { kind: "stall", afterBytes: 0 };
-const HTML: HubEffect = {
+const SILENCE: Effect = { kind: "stall", afterBytes: 0 };
+const HTML: Effect = {
   kind: "status",
   status: 200,
   headers: { "content-type": "text/html; charset=utf-8" },
@@ -285,12 +286,18 @@ describe("M4 nothing held", () => {
     hub.add("library/app", OTHER, ["other"]);
     hub.quota = { limit: 100, windowS: 21_600, remaining: 0 };
     hub.retryAfterS = 120;
-    const spent = { reason: "quota", status: 429 };
     const plain = await ask(weir, "other");
-    expectError(plain, 429, "TOOMANYREQUESTS", spent, /^the pull quota at docker\.io is spent$/);
+    expectError(
+      plain,
+      429,
+      "TOOMANYREQUESTS",
+      { reason: "quota", status: 429 },
+      /^the pull quota at docker\.io is spent$/,
+    );
     expect(plain.headers["retry-after"]).toBe("120");
     const containerd = await ask(weir, "other", "?ns=docker.io");
-    expectError(containerd, 503, "TOOMANYREQUESTS", spent, /^the pull quota at docker\.io is spent$/);
+    // Nobody is asked again.
+    expectError(containerd, 503, "TOOMANYREQUESTS", { reason: "quota" }, /^the pull quota at docker\.io is spent$/);
     expect(containerd.headers["retry-after"]).toBe("120");
   });
 

@@ -104,9 +104,9 @@ describe("check", () => {
       upstreams: expect.arrayContaining([
         {
           name: "quay.io",
-          type: "generic",
+          type: "quay",
           aliases: [],
-          endpoint: "https://quay.io",
+          endpoints: ["https://quay.io"],
           credentials: ["environment"],
         },
       ]),

@@ -6,10 +6,10 @@ import { once } from "node:events";
 import http from "node:http";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { startTestApp } from "../support/app.ts";
-import { startHubDouble } from "../support/hub-double.ts";
 import { hubUpstream } from "../support/hub-weir.ts";
 import { type Image, sha256, smallImage } from "../support/images.ts";
 import { ManualClock } from "../support/manual-clock.ts";
+import { startHubDouble } from "../support/registries/dockerhub.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;

@@ -2,10 +2,10 @@
 import { mkdir, readFile, rename, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
 import { bigImage, sha256, smallImage } from "../support/images.ts";
 import { type HttpReply, httpRequest } from "../support/network.ts";
 import { freePort, tempFolder, until } from "../support/processes.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const IN_FORCE = "the configuration was read again and is in force";
@@ -20,7 +20,7 @@ const account = { username: "ci", password: "" };
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   account.password = "first-not-to-be-seen";
-  hub = await startHubDouble(stack, { account });
+  hub = await startHubDouble(stack, { accounts: [account] });
 });
 
 afterEach(() => stack.disposeAsync());
@@ -28,7 +28,7 @@ afterEach(() => stack.disposeAsync());
 /** An upstream that is the double. */
 function hubUpstream(more: Sections = {}): Sections {
   return {
-    endpoints: [hub.registryUrl],
+    endpoints: [hub.url],
     realms: [new URL(hub.tokenUrl).hostname],
     redirects: { allow: ["127.0.0.0/8"] },
     ...more,

@@ -1,10 +1,10 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type HubDouble, startHubDouble } from "../support/hub-double.ts";
 import { expectStatus, hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { artifact, dockerImage, type Image, multiArchImage, push, sha256, smallImage } from "../support/images.ts";
 import { httpRequest } from "../support/network.ts";
+import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { startRegistry } from "../support/registry.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";

@@ -4,9 +4,12 @@ import { join } from "node:path";
 import { startApp } from "../../src/compose.ts";
 import { ConfigSource } from "../../src/config/config-source.ts";
 import type { ListenAddress } from "../../src/config/types.ts";
+import { createLog, type LevelledLog } from "../../src/telemetry/log.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { metricOf } from "./metrics.ts";
 import { tempFolder } from "./processes.ts";
+import { takeLastWords } from "./recorder/last-words.ts";
+import { recorder, Transcript } from "./recorder/recorder.ts";
 
 /** Pauses before a retry are shorter, and everything that a test wants to wait for itself is longer. */
 const LONGEST_PAUSE_MS = 1_000;
@@ -36,6 +39,8 @@ export interface TestApp {
   readonly root: string;
   /** The sum of the samples of a metric whose labels include these. */
   metric(name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
+  /** Puts these sections in the place of those that it was started with, and waits until they are in force. */
+  configure(sections: Readonly<Record<string, unknown>>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -53,18 +58,58 @@ export async function startTestApp(stack: AsyncDisposableStack, options: TestApp
     shutdown: { grace: "1ms" },
     ...options.config,
   };
-  // JSON is YAML.
-  await writeFile(file, JSON.stringify(config));
+  const write = async (sections: Readonly<Record<string, unknown>>): Promise<void> => {
+    // JSON is YAML.
+    await writeFile(file, JSON.stringify({ ...config, ...sections }));
+  };
+  await write({});
   const source = new ConfigSource({ file, env: {}, cwd: folder });
-  const app = await startApp((await source.load()).config, source, clock === undefined ? {} : { clock });
-  stack.defer(() => app.stop());
+  const loaded = (await source.load()).config;
+  const transcript = recorder.watchWeir(new Transcript(config));
+  const log = heardBy(transcript, createLog({ level: loaded.telemetry.logLevel }));
+  const app = await startApp(loaded, source, clock === undefined ? { log } : { clock, log });
   const adminUrl = urlOf(app.adminAddress);
+  const url = urlOf(app.address);
+  for (const at of [url, adminUrl]) recorder.answersAt(at, transcript);
+  let stopped: Promise<void> | undefined;
+  const stop = (): Promise<void> => {
+    stopped ??= takeLastWords(transcript, { adminUrl, root, file })
+      .then(() => app.stop())
+      .finally(() => transcript.end());
+    return stopped;
+  };
+  stack.defer(stop);
   return {
-    url: urlOf(app.address),
+    url,
     adminUrl,
     root,
     metric: (name, labels) => metricOf(adminUrl, name, labels),
-    stop: () => app.stop(),
+    async configure(sections) {
+      await write(sections);
+      await app.reload();
+    },
+    stop,
+  };
+}
+
+/** The log, and beside it everything that it would say at its most talkative. */
+function heardBy(transcript: Transcript, log: LevelledLog): LevelledLog {
+  const loud = createLog({
+    level: "debug",
+    destination: { write: (line) => transcript.addRepeated("a log line", line) },
+  });
+  const both =
+    (level: "debug" | "info" | "warn" | "error"): LevelledLog["info"] =>
+    (fields, message) => {
+      log[level](fields, message);
+      loud[level](fields, message);
+    };
+  return {
+    debug: both("debug"),
+    info: both("info"),
+    warn: both("warn"),
+    error: both("error"),
+    setLevel: (level) => log.setLevel(level),
   };
 }
 

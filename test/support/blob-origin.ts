@@ -1,11 +1,12 @@
 /**
- * A registry that has blobs only, and the CDN that it redirects to, on two addresses of loopback. It keeps a ledger, sends
+ * A registry of blobs, with manifests where a test adds some, and the CDN that it redirects to, on two addresses of loopback. It keeps a ledger, sends
  * as far as it is told, and can be told to answer wrongly. It asks for no credentials.
  */
 import { once } from "node:events";
 import http from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { BlobContent } from "./fill-sources.ts";
+import type { Content } from "./images.ts";
 
 /** One GET that reached the CDN. */
 export interface OriginGet {
@@ -15,6 +16,8 @@ export interface OriginGet {
   readonly status: number;
   /** Position of the first byte of the answer in the blob. */
   readonly start: number;
+  /** Of the client's end of the connection. */
+  readonly clientPort: number | undefined;
   /** Bytes of body handed to the connection so far. */
   sent: number;
 }
@@ -41,6 +44,7 @@ export interface CdnAnswer {
 
 const CHUNK_BYTES = 256 * 1024;
 const ROUTE = /^\/v2\/(.+)\/blobs\/([^/]+)$/;
+const MANIFEST_ROUTE = /^\/v2\/(.+)\/manifests\/([^/]+)$/;
 
 export async function startBlobOrigin(stack: AsyncDisposableStack): Promise<BlobOrigin> {
   const origin = new BlobOrigin();
@@ -59,6 +63,8 @@ export class BlobOrigin {
 
   readonly #blobs = new Map<string, BlobContent>();
   readonly #repositories = new Map<string, Set<string>>();
+  /** By `repository:tag` and `repository@digest`. */
+  readonly #manifests = new Map<string, Content>();
   readonly #scripts = new Map<string, CdnAnswer[]>();
   readonly #servers: http.Server[] = [];
   readonly #sockets = new Set<Socket>();
@@ -100,6 +106,11 @@ export class BlobOrigin {
       held.add(blob.digest);
       this.#blobs.set(blob.digest, blob);
     }
+  }
+
+  addManifest(repository: string, tag: string, manifest: Content): void {
+    this.#manifests.set(`${repository}:${tag}`, manifest);
+    this.#manifests.set(`${repository}@${manifest.digest}`, manifest);
   }
 
   /** One answer for each GET of the blob at the CDN from now on; right ones when they are used up. */
@@ -146,6 +157,15 @@ export class BlobOrigin {
   }
 
   async #registry(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const [, where = "", reference] = MANIFEST_ROUTE.exec(request.url ?? "") ?? [];
+    const manifest = reference && this.#manifests.get(`${where}${reference.includes(":") ? "@" : ":"}${reference}`);
+    if (manifest) {
+      this.asked.push(`${request.method} ${where}/${reference}`);
+      const { mediaType, digest, bytes } = manifest;
+      const headers = { "content-type": mediaType, "docker-content-digest": digest, "content-length": bytes.length };
+      response.writeHead(200, headers).end(request.method === "HEAD" ? undefined : bytes);
+      return;
+    }
     const [, repository = "", digest = ""] = ROUTE.exec(request.url ?? "") ?? [];
     this.asked.push(`${request.method} ${repository}/${digest}`);
     if (this.#repositories.get(repository)?.has(digest) !== true) {
@@ -171,7 +191,8 @@ export class BlobOrigin {
     const last = asked === null || asked[2] === "" ? total - 1 : Math.min(Number(asked[2]), total - 1);
     const empty = script.status ?? (asked !== null && start >= total ? 416 : undefined);
     const status = empty ?? (asked === null ? 200 : 206);
-    const get: OriginGet = { path, range, status, start: script.from ?? start, sent: 0 };
+    const clientPort = request.socket.remotePort;
+    const get: OriginGet = { path, range, status, start: script.from ?? start, clientPort, sent: 0 };
     this.gets.push(get);
     if (empty !== undefined) {
       response.writeHead(empty, { "content-range": `bytes */${total}`, "content-length": 0, ...script.headers }).end();

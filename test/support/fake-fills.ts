@@ -13,6 +13,7 @@ export class FakeFills implements Fills {
   gate: Promise<void> = Promise.resolve();
   /** Called for each join. */
   onJoin: (source: FillSource) => void = () => {};
+  readonly leftoverBytes = 0;
   readonly #store: BlobStore;
   readonly #committed: (fill: CommittedFill) => Promise<void>;
   readonly #running = new Map<string, FakeFill>();

@@ -3,6 +3,9 @@ import type { CallOptions } from "../../src/base/call.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import { formatReference, type Reference } from "../../src/oci/reference.ts";
 import type { Referrer } from "../../src/oci/referrers.ts";
+import type { CredentialStatus } from "../../src/upstream/credentials/credential.ts";
+import type { Outlook } from "../../src/upstream/outlook.ts";
+import type { QuotaStatus } from "../../src/upstream/rate-limit.ts";
 import {
   type BlobBody,
   type BlobGetOptions,
@@ -43,6 +46,8 @@ export class FakeUpstream implements Upstream {
   readonly denied = new Set<string>();
   /** Every question fails like this. */
   failing: UpstreamError | undefined;
+  /** What is known to stand in the way of every question; it is put all the same. */
+  refusing: UpstreamError | undefined;
   /** Every question waits for this first. */
   gate: Promise<void> = Promise.resolve();
   /** Called before each question is answered, with its line in {@link calls}. */
@@ -55,8 +60,8 @@ export class FakeUpstream implements Upstream {
   confirmsEverything = false;
   /** Registries with a referrers API, and how they take a subject that they do not know. */
   referrersApi: "none" | "empty-if-unknown" | "absent-if-unknown" = "empty-if-unknown";
-  /** Registries that answer every HEAD of a blob with 403. */
-  refusesBlobHead = false;
+  /** Methods by which manifests count under a quota of which little is left. */
+  lowOnBudget: readonly ("GET" | "HEAD")[] = [];
   /** Whether {@link retire} was called. */
   retired = false;
   readonly #repositories = new Map<string, Repository>();
@@ -154,9 +159,6 @@ export class FakeUpstream implements Upstream {
 
   async headBlob(repository: string, digest: Digest, o: CallOptions): Promise<BlobHead> {
     await this.#ask("HEAD blob", repository, `@${digest}`, o);
-    if (this.refusesBlobHead) {
-      throw new UpstreamError(this.name, "denied", `${this.name} refuses HEAD`, { status: 403 });
-    }
     return this.confirmsEverything ? { size: undefined } : { size: this.#blob(repository, digest).length };
   }
 
@@ -212,6 +214,27 @@ export class FakeUpstream implements Upstream {
     }
     this.#manifest(repository, reference);
     return true;
+  }
+
+  budgetLow(_repository: string, method: "GET" | "HEAD" = "GET"): boolean {
+    return this.lowOnBudget.includes(method);
+  }
+
+  quotaStatus(): readonly QuotaStatus[] {
+    return [];
+  }
+
+  credentialStatus(): readonly CredentialStatus[] {
+    return [];
+  }
+
+  outlook(_repository: string): Outlook {
+    const refusal = this.refusing;
+    return {
+      endpoints: [],
+      refusals: { head: refusal, get: refusal, blob: refusal },
+      low: { head: this.budgetLow("", "HEAD"), get: this.budgetLow("") },
+    };
   }
 
   retire(): void {

@@ -5,6 +5,7 @@ import { silentLog } from "../../src/base/log.ts";
 import type { DownloadConfig } from "../../src/config/types.ts";
 import type { FillSource } from "../../src/proxy/fill-source.ts";
 import { FILL_TUNING, type FillTuning } from "../../src/proxy/fill-tuning.ts";
+import { aloneTurns } from "../../src/proxy/fill-turn.ts";
 import {
   type CommittedFill,
   createFills,
@@ -20,6 +21,7 @@ import { ManualClock } from "./manual-clock.ts";
 import { createMemoryBlobStore } from "./memory-store.ts";
 import { filesOpenBelow } from "./open-files.ts";
 import { tempFolder } from "./processes.ts";
+import { boundlessRoom } from "./rooms.ts";
 
 export const PUBLIC = "public";
 
@@ -84,6 +86,8 @@ export class FillBench implements AsyncDisposable {
         clock: this.clock,
         random: o.random ?? (() => 0.5),
         log: silentLog,
+        room: boundlessRoom,
+        turns: aloneTurns,
         download: { ...DOWNLOAD, ...o.download },
         observer,
         committed: async (fill) => {

@@ -9,15 +9,22 @@ import type { DownloadConfig } from "../../src/config/types.ts";
 import { digestOf } from "../../src/oci/digest.ts";
 import { FillStoppedError, WrongContentError } from "../../src/proxy/fill-errors.ts";
 import type { FillTuning } from "../../src/proxy/fill-tuning.ts";
+import { aloneTurns } from "../../src/proxy/fill-turn.ts";
 import { createFills, type Fill, type FillOutcome, type Fills } from "../../src/proxy/fills.ts";
-import { type BlobStore, StorageError } from "../../src/storage/blob-store.ts";
+import { type BlobStore, StorageError, type StorageFault } from "../../src/storage/blob-store.ts";
 import type { Spool } from "../../src/storage/spool.ts";
+import { type AheadStore, withUploadAhead } from "./ahead-store.ts";
 import { type Answer, type BlobContent, ScriptedSource, seededBlob, upstreamError } from "./fill-sources.ts";
 import { spoolWithRoom } from "./full-disk.ts";
+import { seededBytes } from "./images.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { createMemoryBlobStore } from "./memory-store.ts";
+import { marks, RoomBench, UNLIMITED } from "./room-bench.ts";
 
 const CHUNK_BYTES = 48;
+/** Of a store that takes blobs while they arrive. */
+const PART_BYTES = 60;
+const TROUBLES: readonly StorageFault[] = ["no-space", "unavailable"];
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** Turns of the event loop and of the clock after which all is over, unless the real disk is slow. */
 const MOST_TURNS = 2_000;
@@ -67,7 +74,11 @@ class Schedule {
   readonly #random: () => number;
   readonly #blob: BlobContent;
   readonly #clock = new ManualClock();
+  /** Set where the store takes blobs while they arrive. */
+  readonly #ahead: AheadStore | undefined;
   readonly #store: BlobStore;
+  /** Bounds and evicts what the store holds; other blobs crowd it. */
+  readonly #bench: RoomBench;
   readonly #spool: Spool;
   readonly #sources: ScriptedSource[] = [];
   readonly #readers: ScheduledReader[] = [];
@@ -77,7 +88,7 @@ class Schedule {
   #engine: Fills;
   #readerCount = 0;
   #room = Number.POSITIVE_INFINITY;
-  #storeFull = false;
+  #storeTrouble: StorageFault | undefined;
   /** Nothing happens that could excuse a reader's failure. */
   #benign = true;
   /** An upstream sends wrong bytes. */
@@ -95,7 +106,10 @@ class Schedule {
     this.#random = randomFrom(seed);
     const size = this.#pick([0, 1, 15, 16, 17, 89, 90, 91, 64, 200, 500, 1000, this.#below(1500)]);
     this.#blob = seededBlob(`schedule ${seed}`, size, this.#chance(0.1) ? "sha512" : "sha256");
-    this.#store = this.#refusing(createMemoryBlobStore());
+    this.#ahead = this.#chance(0.5) ? withUploadAhead(createMemoryBlobStore(), PART_BYTES) : undefined;
+    this.#store = this.#refusing(this.#ahead?.store ?? createMemoryBlobStore());
+    this.#bench = new RoomBench({ store: this.#store, clock: this.#clock });
+    this.#bench.room.start();
     this.#spool = spoolWithRoom(spool, () => this.#room);
     const abandon = this.#chance(0.1) ? { afterMs: this.#below(500) } : ("never" as const);
     if (abandon !== "never") this.#benign = false;
@@ -158,11 +172,21 @@ class Schedule {
   #newEngine(): Fills {
     return createFills(
       {
-        store: this.#store,
+        store: this.#bench.room.blobs,
         spool: this.#spool,
         clock: this.#clock,
         random: this.#random,
         log: silentLog,
+        room: {
+          reserve: (bytes, o) => this.#bench.room.reserve(bytes, o),
+          emergency: async (bytes, o) => {
+            const freed = await this.#bench.room.emergency(bytes, o);
+            // What it gave back may be enough, or may not.
+            if (freed && this.#chance(0.7)) this.#room += bytes;
+            return freed;
+          },
+        },
+        turns: aloneTurns,
         download: this.#download,
         observer: {
           fillStarted() {},
@@ -194,8 +218,10 @@ class Schedule {
     else if (event < 0.95) this.#addSource();
     else if (event < 0.96) this.#clock.advance(31_000);
     else if (event < 0.97) this.#fillDisk();
-    else if (event < 0.98) this.#storeFull = !this.#storeFull;
-    else if (event < 0.99) await this.#evict();
+    else if (event < 0.98) this.#storeTrouble = this.#storeTrouble === undefined ? this.#pick(TROUBLES) : undefined;
+    else if (event < 0.983) await this.#evict();
+    else if (event < 0.988) await this.#crowd();
+    else if (event < 0.99) this.#limit();
     else if (this.#chance(0.5)) await this.#restart();
   }
 
@@ -293,9 +319,26 @@ class Schedule {
   }
 
   async #evict(): Promise<void> {
-    await this.#store.delete(this.#blob.digest, { signal: new AbortController().signal });
+    await this.#bench.room.blobs.delete(this.#blob.digest, { signal: new AbortController().signal });
     this.#frugal = false;
     this.#streaming = true;
+  }
+
+  /** Another blob comes, and may push this one out. */
+  async #crowd(): Promise<void> {
+    this.#frugal = false;
+    this.#streaming = true;
+    const bytes = seededBytes(`crowd ${this.#random()}`, 1 + this.#below(500));
+    await this.#bench.room.blobs.put(digestOf(bytes), bytes, { signal: new AbortController().signal });
+  }
+
+  /** The operator allows another size, perhaps one that this blob is too large for. */
+  #limit(): void {
+    this.#frugal = false;
+    this.#streaming = true;
+    this.#benign = false;
+    this.#bench.limits = { ...UNLIMITED, total: marks(1 + this.#below(2000)) };
+    this.#bench.room.limitsChanged();
   }
 
   async #restart(): Promise<void> {
@@ -307,12 +350,29 @@ class Schedule {
   }
 
   #refusing(store: BlobStore): BlobStore {
+    const refuse = (): void => {
+      if (this.#storeTrouble !== undefined) throw new StorageError(this.#storeTrouble, "the store takes nothing");
+    };
+    const { begin } = store;
     return {
       ...store,
       ingest: async (digest, path, o) => {
-        if (this.#storeFull) throw new StorageError("no-space", "the disk is full");
+        refuse();
         await store.ingest(digest, path, o);
       },
+      ...(begin && {
+        begin(digest, path) {
+          const pending = begin(digest, path);
+          return {
+            advance: (bytes) => pending.advance(bytes),
+            abort: () => pending.abort(),
+            async complete(o) {
+              refuse();
+              await pending.complete(o);
+            },
+          };
+        },
+      }),
     };
   }
 
@@ -328,7 +388,13 @@ class Schedule {
       const algorithm = this.#blob.digest.startsWith("sha512") ? "sha512" : "sha256";
       same("the digest of what is held", digestOf(Buffer.concat(parts), algorithm), this.#blob.digest);
     }
+    await this.#bench.room.stop({ signal });
+    let occupied = 0;
+    for await (const stat of this.#store.list({ signal })) occupied += stat.occupied;
+    same("bytes accounted", this.#bench.room.usage().bytes, occupied);
     same("fills running", this.#engine.size, 0);
+    same("uploads running", this.#ahead?.pending ?? 0, 0);
+    same("bytes changed under an upload", this.#ahead?.complaints.join(", ") ?? "", "");
     same("readers counted", this.#readerCount, 0);
     // The streams close in the turn after they were destroyed.
     await nextTurn();

@@ -1,16 +1,18 @@
 /** Weir in front of the double of Docker Hub, and clients that ask as the real ones do. */
 import { expect } from "vitest";
-import type { HubDouble } from "./hub-double.ts";
 import { type Image, sha256 } from "./images.ts";
 import { type HttpReply, httpRequest, type Network } from "./network.ts";
+import type { HubDouble } from "./registries/dockerhub.ts";
 
 /** The section of the upstream `docker.io`. */
 export function hubUpstream(hub: HubDouble): Readonly<Record<string, unknown>> {
   return {
     type: "dockerhub",
-    endpoints: [hub.registryUrl],
+    endpoints: [hub.url],
     realms: [new URL(hub.tokenUrl).hostname],
     redirects: { allow: ["127.0.0.0/8"] },
+    // Nothing is asked that no client asks for.
+    quotaProbe: "off",
   };
 }
 

@@ -80,6 +80,19 @@ export function bigImage(seed: string, layerBytes = 300 * 1024 * 1024): Image {
   return singleImage(OCI, AMD64, [{ blob: content(OCI.layer, tar), diffId: sha256(tar) }]);
 }
 
+/** The manifest of one linux/amd64 image whose layers lie elsewhere. */
+export function manifestOver(
+  config: { readonly digest: string; readonly size: number },
+  layers: readonly { readonly digest: string; readonly size: number }[],
+): Content {
+  return json(OCI.manifest, {
+    schemaVersion: 2,
+    mediaType: OCI.manifest,
+    config: { mediaType: OCI.config, digest: config.digest, size: config.size },
+    layers: layers.map(({ digest, size }) => ({ mediaType: OCI.layer, digest, size })),
+  });
+}
+
 /** Docker's schema 2. */
 export function dockerImage(seed: string): Image {
   return singleImage(DOCKER, AMD64, smallLayers(DOCKER, seed));
@@ -90,11 +103,14 @@ export function dockerList(seed: string): Image {
   return multiArch(DOCKER, seed);
 }
 
-/** An OCI 1.1 artifact: the empty config, an artifact type and a blob of a type of its own. */
-export function artifact(seed: string): Image {
+/** An OCI 1.1 artifact: the empty config, an artifact type and a blob of a type of its own; refers to `subject`, if given. */
+export function artifact(seed: string, subject?: Content): Image {
   const config = content("application/vnd.oci.empty.v1+json", Buffer.from("{}"));
   const blob = content("application/vnd.weir.test.report+json", Buffer.from(JSON.stringify({ report: seed })));
-  return manifestOf(OCI.manifest, config, [blob], { artifactType: "application/vnd.weir.test.report.v1" });
+  return manifestOf(OCI.manifest, config, [blob], {
+    artifactType: "application/vnd.weir.test.report.v1",
+    ...(subject === undefined ? {} : { subject: descriptor(subject) }),
+  });
 }
 
 /** What `helm push` makes of a chart. */

@@ -5,20 +5,32 @@ import type { CallOptions } from "../../src/base/call.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../../src/oci/digest.ts";
 import { type BlobStat, type BlobStore, type OpenBlob, StorageError } from "../../src/storage/blob-store.ts";
 import { checkKey } from "../../src/storage/layout.ts";
-import type { SmallObjects } from "../../src/storage/small-objects.ts";
+import type { ObjectStat, SmallObjects } from "../../src/storage/small-objects.ts";
 
 /** Bytes per chunk: small, so that tests see bodies in several chunks. */
 const CHUNK = 16 << 10;
 
-export function createMemoryBlobStore(): BlobStore {
+/** @param nowMs the time at which blobs count as stored; 0 unless it is told */
+export function createMemoryBlobStore(nowMs: () => number = () => 0): BlobStore {
   const blobs = new Map<Digest, Uint8Array>();
+  const storedAtMs = new Map<Digest, number>();
+  const keep = (digest: Digest, bytes: Uint8Array): void => {
+    if (!blobs.has(digest)) storedAtMs.set(digest, nowMs());
+    blobs.set(digest, bytes);
+  };
+  const describe = (digest: Digest, { length }: Uint8Array): BlobStat => ({
+    digest,
+    size: length,
+    occupied: length,
+    storedAtMs: storedAtMs.get(digest) ?? 0,
+  });
   return {
     name: "memory",
 
     async stat(digest, o): Promise<BlobStat | undefined> {
       o.signal.throwIfAborted();
       const bytes = blobs.get(digest);
-      return bytes === undefined ? undefined : { digest, size: bytes.length };
+      return bytes === undefined ? undefined : describe(digest, bytes);
     },
 
     async open(digest, o): Promise<OpenBlob | undefined> {
@@ -32,7 +44,7 @@ export function createMemoryBlobStore(): BlobStore {
       if (digestOf(bytes, digestAlgorithm(digest)) !== digest) {
         throw new StorageError("corrupt", `the content to be kept as ${digest} has another digest`);
       }
-      blobs.set(digest, Uint8Array.from(bytes));
+      keep(digest, Uint8Array.from(bytes));
     },
 
     async ingest(digest, path, o): Promise<void> {
@@ -46,7 +58,7 @@ export function createMemoryBlobStore(): BlobStore {
       if (bytes.length === 0 && digest !== digestOf(bytes, digestAlgorithm(digest))) {
         throw new StorageError("corrupt", `${path} is empty, which ${digest} is not`);
       }
-      blobs.set(digest, bytes);
+      keep(digest, bytes);
       await unlink(path);
     },
 
@@ -58,9 +70,16 @@ export function createMemoryBlobStore(): BlobStore {
     async *list(o): AsyncIterable<BlobStat> {
       for (const [digest, bytes] of [...blobs]) {
         o.signal.throwIfAborted();
-        yield { digest, size: bytes.length };
+        yield describe(digest, bytes);
       }
     },
+
+    async overhead(o): Promise<number> {
+      o.signal.throwIfAborted();
+      return 0;
+    },
+
+    async *leftOvers(): AsyncIterable<never> {},
 
     async close(): Promise<void> {},
   };
@@ -101,8 +120,10 @@ function openBytes(bytes: Uint8Array): OpenBlob {
   };
 }
 
-export function createMemorySmallObjects(): SmallObjects {
+/** @param nowMs the time at which objects count as written; 0 unless it is told */
+export function createMemorySmallObjects(nowMs: () => number = () => 0): SmallObjects {
   const objects = new Map<string, Uint8Array>();
+  const changedAtMs = new Map<string, number>();
   return {
     async get(key, o): Promise<Uint8Array | undefined> {
       o.signal.throwIfAborted();
@@ -113,6 +134,13 @@ export function createMemorySmallObjects(): SmallObjects {
     async put(key, bytes, o): Promise<void> {
       o.signal.throwIfAborted();
       objects.set(checked(key), Uint8Array.from(bytes));
+      changedAtMs.set(key, nowMs());
+    },
+
+    async stat(key, o): Promise<ObjectStat | undefined> {
+      o.signal.throwIfAborted();
+      const bytes = objects.get(checked(key));
+      return bytes === undefined ? undefined : { occupied: bytes.length, changedAtMs: changedAtMs.get(key) ?? 0 };
     },
 
     async delete(key, o): Promise<boolean> {

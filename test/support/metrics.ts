@@ -11,9 +11,13 @@ export async function metricOf(
 ): Promise<number> {
   const { status, body } = await httpRequest(`${adminUrl}/metrics`, network === undefined ? {} : { network });
   if (status !== 200) throw new Error(`/metrics answered ${status}`);
+  return metricValue(body.toString(), name, labels);
+}
+
+/** The same of an exposition. */
+export function metricValue(text: string, name: string, labels: Readonly<Record<string, string>>): number {
   const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
-  return body
-    .toString()
+  return text
     .split("\n")
     .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
     .filter((line) => wanted.every((label) => line.includes(label)))

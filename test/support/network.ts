@@ -3,6 +3,7 @@ import { once } from "node:events";
 import http from "node:http";
 import { type AddressInfo, connect, type Server, type Socket } from "node:net";
 import { freePort } from "./processes.ts";
+import { recorder } from "./recorder/recorder.ts";
 
 export interface Network {
   /** The command line that runs `argv` in this network. */
@@ -59,7 +60,9 @@ export async function httpRequest(url: string, options: HttpRequestOptions = {})
     const [response] = (await once(request, "response")) as [http.IncomingMessage];
     const chunks: Buffer[] = [];
     for await (const chunk of response) chunks.push(chunk as Buffer);
-    return { status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks) };
+    const reply = { status: response.statusCode ?? 0, headers: response.headers, body: Buffer.concat(chunks) };
+    recorder.answered(host, reply);
+    return reply;
   } finally {
     socket.destroy();
   }

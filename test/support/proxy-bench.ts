@@ -1,3 +1,4 @@
+import { type ContentRules, NO_CONTENT_RULES } from "../../src/access/content-rules.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { FreshnessConfig } from "../../src/config/types.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
@@ -14,12 +15,14 @@ import type { StaleReason } from "../../src/proxy/freshness.ts";
 import { Provenance } from "../../src/proxy/provenance.ts";
 import { createProxy, type RunningProxy } from "../../src/proxy/proxy.ts";
 import type { Remembered } from "../../src/proxy/remembered.ts";
+import { noTurns } from "../../src/proxy/turns.ts";
 import { createMemoryState } from "../../src/state/memory-state.ts";
 import { createRepositories } from "../../src/storage/repositories-store.ts";
 import { FakeFills } from "./fake-fills.ts";
 import { FakeUpstream } from "./fake-upstream.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { createMemoryBlobStore, createMemorySmallObjects } from "./memory-store.ts";
+import { boundlessRoom } from "./rooms.ts";
 
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
@@ -33,6 +36,7 @@ export const FRESHNESS: FreshnessConfig = {
   onGone: "keep",
   negativeMs: 10_000,
   proofTtlMs: HOUR,
+  whenBudgetLow: { below: { share: 0.1 } },
 };
 
 /** A proxy over doubles of everything below it, which can be stopped and started anew on the same storage. */
@@ -49,6 +53,8 @@ export class ProxyBench {
   readonly signal = new AbortController().signal;
   freshness = FRESHNESS;
   privateToAnonymous = false;
+  /** By upstream; none at first. */
+  readonly rules = new Map<string, ContentRules>();
   proxy: RunningProxy;
 
   constructor() {
@@ -93,6 +99,7 @@ export class ProxyBench {
       head: false,
       range: undefined,
       needsLength: false,
+      mayRedirect: false,
       caller: { account: undefined, client: "test" },
       signal: this.signal,
       ...call,
@@ -132,8 +139,11 @@ export class ProxyBench {
       provenance: this.provenance,
       freshnessOf: () => this.freshness,
       ttlMs: () => this.freshness.defaultMs,
-      access: () => ({ mode: "anonymous", privateToAnonymous: this.privateToAnonymous }),
+      access: () => ({ mode: "anonymous", privateToAnonymous: this.privateToAnonymous, allow: [], deny: [] }),
+      rulesOf: (upstream) => this.rules.get(upstream) ?? NO_CONTENT_RULES,
       download: { rangeWaitMs: 30_000 },
+      room: boundlessRoom,
+      turns: noTurns,
       state: createMemoryState<Remembered>({ clock: this.clock, log: silentLog }),
       clock: this.clock,
       log: silentLog,

@@ -8,6 +8,8 @@ export interface RegistryOptions {
   readonly network?: Network;
   /** A folder to serve without writing; left out, the registry is writable and its folder its own. */
   readonly readOnlyRoot?: string;
+  /** The section `storage.s3` of its configuration: then it serves that bucket, without writing. */
+  readonly readOnlyBucket?: Readonly<Record<string, unknown>>;
   /** Makes it a pull-through cache of this registry. */
   readonly remoteUrl?: string;
 }
@@ -29,15 +31,18 @@ export async function startRegistry(stack: AsyncDisposableStack, options: Regist
   const network = options.network ?? hostNetwork;
   const folder = await tempFolder(stack);
   const root = options.readOnlyRoot ?? join(folder, "data");
+  const readOnly = options.readOnlyRoot !== undefined || options.readOnlyBucket !== undefined;
   const host = `127.0.0.1:${await network.freePort()}`;
   const config = {
     version: "0.1",
     log: { level: "info", accesslog: { disabled: true } },
     storage: {
-      filesystem: { rootdirectory: root },
+      ...(options.readOnlyBucket === undefined
+        ? { filesystem: { rootdirectory: root } }
+        : { s3: options.readOnlyBucket, redirect: { disable: true } }),
       delete: { enabled: true },
       maintenance: {
-        readonly: { enabled: options.readOnlyRoot !== undefined },
+        readonly: { enabled: readOnly },
         uploadpurging: { enabled: false },
       },
     },
@@ -61,7 +66,8 @@ export async function startRegistry(stack: AsyncDisposableStack, options: Regist
       running = undefined;
     },
     async start() {
-      running = await start(network.command(["docker-registry", "serve", file]));
+      // Its S3 driver does not start with authorities of the environment's choice.
+      running = await start(network.command(["docker-registry", "serve", file]), { env: { AWS_CA_BUNDLE: "" } });
       await ready("docker-registry", running, () => answers(`http://${host}/v2/`, 200, network));
     },
   };

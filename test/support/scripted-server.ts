@@ -3,6 +3,7 @@ import http from "node:http";
 import https from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { text } from "node:stream/consumers";
 
 /** What a request must look like for an entry to answer it; what is left out matches anything. */
 export interface ScriptMatch {
@@ -47,6 +48,8 @@ export interface LedgerEntry {
   readonly query: URLSearchParams;
   /** Lower-case names; repeated headers joined by a comma. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Of a POST; empty for others. */
+  readonly body: string;
   /** Which connection it came on, counted from 0. */
   readonly connection: number;
 }
@@ -89,8 +92,19 @@ export async function startScriptedServer(
   let state = options.state ?? "";
 
   const handle = (request: http.IncomingMessage, response: http.ServerResponse): void => {
-    request.resume();
-    const entry = ledgerEntry(request, connections.get(request.socket) ?? -1);
+    if (request.method !== "POST") {
+      request.resume();
+      respond(request, response, "");
+      return;
+    }
+    text(request).then(
+      (body) => respond(request, response, body),
+      () => response.destroy(),
+    );
+  };
+
+  const respond = (request: http.IncomingMessage, response: http.ServerResponse, body: string): void => {
+    const entry = ledgerEntry(request, body, connections.get(request.socket) ?? -1);
     ledger.push(entry);
     const index = script.findIndex((candidate) => matches(candidate.when, entry, state));
     const found = script[index];
@@ -153,7 +167,7 @@ export async function startScriptedServer(
   };
 }
 
-function ledgerEntry(request: http.IncomingMessage, connection: number): LedgerEntry {
+function ledgerEntry(request: http.IncomingMessage, body: string, connection: number): LedgerEntry {
   const target = request.url ?? "";
   const mark = target.indexOf("?");
   return {
@@ -163,6 +177,7 @@ function ledgerEntry(request: http.IncomingMessage, connection: number): LedgerE
     headers: Object.fromEntries(
       Object.entries(request.headersDistinct).map(([name, values]) => [name, (values ?? []).join(", ")]),
     ),
+    body,
     connection,
   };
 }

@@ -16,3 +16,8 @@ export class Timings {
     if (Object.keys(this.#rows).length > 0) console.table(this.#rows);
   }
 }
+
+/** Prints counts that a test has compared with what they must be. */
+export function printFigures(title: string, figures: object): void {
+  console.log(`${title}: ${JSON.stringify(figures)}`);
+}

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { expect, onTestFailed } from "vitest";
 import { answers, hostNetwork, type Network } from "./network.ts";
 import { type ProcessExit, type RunningProcess, ready, start, tempFolder } from "./processes.ts";
+import { takeLastWords } from "./recorder/last-words.ts";
+import { recorder, Transcript } from "./recorder/recorder.ts";
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
 
@@ -11,6 +13,8 @@ export interface WeirOptions {
   readonly network?: Network;
   /** Sections of the configuration; addresses and storage are filled in where they are left out. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** `server.workers`; one if left out. */
+  readonly workers?: number;
   /** Data folder; left out, one of its own. */
   readonly root?: string;
   readonly env?: Readonly<Record<string, string>>;
@@ -49,13 +53,16 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
   const admin = `127.0.0.1:${await network.freePort()}`;
   const file = join(folder, "weir.yaml");
   const config = {
-    server: { listen: host },
+    server: { listen: host, workers: options.workers ?? 1 },
     admin: { listen: admin },
     storage: { driver: "filesystem", filesystem: { root } },
     ...options.config,
   };
   // JSON is YAML.
   await writeFile(file, JSON.stringify(config, undefined, 2));
+  const transcript = recorder.watchWeir(new Transcript(config, options.env));
+  const adminUrl = `http://${admin}`;
+  for (const at of [`http://${host}`, adminUrl]) recorder.answersAt(at, transcript);
   let running: RunningProcess | undefined;
   const current = (): RunningProcess => {
     if (running === undefined) throw new Error("weir has not been started");
@@ -70,7 +77,7 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
   const weir: WeirProcess = {
     url: `http://${host}`,
     host,
-    adminUrl: `http://${admin}`,
+    adminUrl,
     root,
     file,
     output: () => current().output(),
@@ -78,13 +85,20 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
       return current();
     },
     async stop() {
+      if (!current().hasExited) {
+        const { env = {} } = options;
+        await takeLastWords(transcript, { adminUrl, root, file, env, network });
+      }
       const exit = await current().stop(40_000);
+      transcript.add("the output", current().output());
       checkSecrets();
       return exit;
     },
     async kill() {
       current().kill("SIGKILL");
-      return await current().exited;
+      const exit = await current().exited;
+      transcript.add("the output", current().output());
+      return exit;
     },
     async start() {
       running = await start(
@@ -98,7 +112,7 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
   };
   await weir.start();
   stack.defer(async () => {
-    await weir.stop();
+    await weir.stop().finally(() => transcript.end());
   });
   // Not in a hook: there no one test owns the process.
   if (expect.getState().currentTestName !== undefined) onTestFailed(() => console.log(weir.output()));

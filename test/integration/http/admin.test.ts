@@ -1,27 +1,43 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { type AddressGate, createAddressGate } from "../../../src/access/client-addresses.ts";
+import type { DenialReason } from "../../../src/access/denied-error.ts";
 import { silentLog } from "../../../src/base/log.ts";
 import { systemClock } from "../../../src/base/system-clock.ts";
 import { createAdminServer, type Readiness } from "../../../src/http/admin.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
+import { fakeUpkeep } from "../../support/fake-upkeep.ts";
 import { httpRequest } from "../../support/network.ts";
 
 let stack: AsyncDisposableStack;
 let url: string;
 let readiness: Readiness;
+let gate: AddressGate;
+let denied: DenialReason[];
 let metrics: { expose(): Promise<{ contentType: string; body: string }> };
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   readiness = { ready: true, reasons: [] };
+  gate = createAddressGate("admin", { allow: [], deny: [] });
+  denied = [];
   metrics = createMetrics({ version: "1.2.3", isConfigured: () => true });
   const server = createAdminServer({
     config: { listen: { host: "127.0.0.1", port: 0 } },
     metrics: { expose: () => metrics.expose() },
+    observer: { denied: (reason) => denied.push(reason) },
+    admit: (client) => gate.admit(client),
     ready: () => readiness,
     setup: {
       config: () => ({ routing: { default: undefined, hosts: new Map(), dynamic: { allow: [] } }, upstreams: [] }),
-      server: () => ({ listen: { host: "127.0.0.1", port: 5000 }, publicUrl: undefined, tls: undefined }),
+      server: () => ({
+        listen: { host: "127.0.0.1", port: 5000 },
+        publicUrl: undefined,
+        tls: undefined,
+        workers: 1,
+        trustedProxies: [],
+      }),
     },
+    control: { upkeep: fakeUpkeep(), tokens: [] },
     log: silentLog,
     clock: systemClock,
     newRequestId: () => "id",
@@ -49,6 +65,17 @@ test("O2 /readyz is 503 with the reasons while requests should go elsewhere", as
   readiness = { ready: false, reasons: ["Weir is stopping"] };
   const reply = await httpRequest(`${url}/readyz`);
   expect([reply.status, JSON.parse(reply.body.toString())]).toEqual([503, readiness]);
+});
+
+test("admin.allow closes everything but the health of the process, and names itself", async () => {
+  gate = createAddressGate("admin", { allow: ["10.0.0.0/8"], deny: [] });
+  for (const path of ["/metrics", "/setup/", "/elsewhere"]) {
+    const reply = await httpRequest(url + path);
+    const { errors } = JSON.parse(reply.body.toString());
+    expect([reply.status, errors[0].code, errors[0].detail.key]).toEqual([403, "DENIED", "admin.allow"]);
+  }
+  expect(denied).toEqual(["address", "address", "address"]);
+  for (const path of ["/healthz", "/readyz"]) expect((await httpRequest(url + path)).status).toBe(200);
 });
 
 test.each([

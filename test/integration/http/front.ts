@@ -1,8 +1,11 @@
 /** The front server on a free port with a scripted pull-through behind it, and clients that see the bytes on the wire. */
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
+import { ClientAddresses, createAddressGate } from "../../../src/access/client-addresses.ts";
+import type { DenialReason } from "../../../src/access/denied-error.ts";
 import { systemClock } from "../../../src/base/system-clock.ts";
-import type { ServerConfig } from "../../../src/config/types.ts";
+import type { AccessConfig, ServerConfig } from "../../../src/config/types.ts";
+import type { ClientGate } from "../../../src/http/app.ts";
 import { LISTENER_TIMEOUTS } from "../../../src/http/listener.ts";
 import type { AnsweredRequest } from "../../../src/http/observer.ts";
 import { createRouteTable } from "../../../src/http/route.ts";
@@ -76,21 +79,32 @@ export interface Front {
   readonly url: string;
   /** What the observer was told. */
   readonly answered: readonly AnsweredRequest[];
+  readonly denied: readonly DenialReason[];
   /** The log's lines, access lines included. */
   readonly lines: readonly Record<string, unknown>[];
   /** Resolves with the first access line that fits, past or to come. */
   accessLine(fits: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>;
 }
 
-type Changes = Partial<Omit<FrontServerDeps, "config" | "proxy" | "routes" | "observer" | "log">> & {
+type Changes = Partial<Omit<FrontServerDeps, "config" | "proxy" | "clients" | "routes" | "observer" | "log">> & {
   readonly tls?: ServerConfig["tls"];
+  readonly trustedProxies?: readonly string[];
+  readonly access?: Partial<Pick<AccessConfig, "allow" | "deny">>;
 };
 
 /** Started; stopped without grace at the end of `stack`. */
 export async function startFront(stack: AsyncDisposableStack, changes: Changes = {}): Promise<Front> {
-  const { tls, ...others } = changes;
+  const { tls, trustedProxies = [], access = {}, ...others } = changes;
+  const addresses = new ClientAddresses(trustedProxies);
+  const gate = createAddressGate("access", { allow: [], deny: [], ...access });
+  const clients: ClientGate = {
+    addressOf: (peer, forwardedFor) => addresses.of(peer, forwardedFor),
+    admit: (client) => gate.admit(client),
+    mayRedirect: () => true,
+  };
   const proxy = new ScriptedProxy();
   const answered: AnsweredRequest[] = [];
+  const denied: DenialReason[] = [];
   const lines: Record<string, unknown>[] = [];
   const waiting = new Set<() => void>();
   const destination = {
@@ -110,7 +124,9 @@ export async function startFront(stack: AsyncDisposableStack, changes: Changes =
     limits: { requestHeaders: 16 * 1024 },
     proxy,
     routes: () => routes,
-    observer: { answered: (request) => answered.push(request) },
+    clients,
+    observer: { answered: (request) => answered.push(request), denied: (reason) => denied.push(reason) },
+    trails: { start: () => ({ note() {}, begin: () => ({ end() {}, add() {} }), ended() {} }) },
     budgetStatusOf: () => 503,
     log: createLog({ level: "debug", destination }),
     clock: systemClock,
@@ -130,6 +146,7 @@ export async function startFront(stack: AsyncDisposableStack, changes: Changes =
     port,
     url: `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`,
     answered,
+    denied,
     lines,
     accessLine: (fits) =>
       new Promise((resolve) => {

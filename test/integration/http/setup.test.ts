@@ -8,6 +8,7 @@ import { systemClock } from "../../../src/base/system-clock.ts";
 import { parseConfig } from "../../../src/config/parse.ts";
 import { createAdminServer } from "../../../src/http/admin.ts";
 import { SETUP_CLIENTS } from "../../../src/http/setup/clients.ts";
+import { fakeUpkeep } from "../../support/fake-upkeep.ts";
 import { type HttpReply, httpRequest } from "../../support/network.ts";
 import { run, tempFolder } from "../../support/processes.ts";
 import { toolTest } from "../../support/tools.ts";
@@ -27,8 +28,11 @@ async function adminFor(input: unknown): Promise<string> {
   const server = createAdminServer({
     config: { listen: { host: "127.0.0.1", port: 0 } },
     metrics: { expose: () => Promise.reject(new Error("not asked for")) },
+    observer: { denied: () => {} },
+    admit: () => {},
     ready: () => ({ ready: true, reasons: [] }),
     setup: { config: () => parsed.config, server: () => parsed.config.server },
+    control: { upkeep: fakeUpkeep(), tokens: [] },
     log: silentLog,
     clock: systemClock,
     newRequestId: () => "id",

@@ -1,5 +1,5 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { DeadlineError, withDeadline } from "../../../src/base/deadline.ts";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeDeadline, DeadlineError, withDeadline } from "../../../src/base/deadline.ts";
 import { systemClock } from "../../../src/base/system-clock.ts";
 
 beforeEach(() => {
@@ -37,4 +37,39 @@ test("once cleared it follows its parent only", async () => {
   expect(deadline.signal.aborted).toBe(false);
   parent.abort();
   expect(deadline.signal.aborted).toBe(true);
+});
+
+describe("work that has until a deadline", () => {
+  const o = { signal: new AbortController().signal, clock: systemClock };
+
+  test("gives its result, or its failure, and leaves no timer", async () => {
+    expect(await beforeDeadline(100, o, async () => "done")).toBe("done");
+    await expect(beforeDeadline(100, o, () => Promise.reject(new Error("failed")))).rejects.toThrow("failed");
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test("is not waited for any longer, whether or not it heeds the signal", async () => {
+    const told: unknown[] = [];
+    const late = beforeDeadline(100, o, (signal) => {
+      signal.addEventListener("abort", () => told.push(signal.reason));
+      return new Promise(() => {});
+    });
+    const result = expect(late).rejects.toThrow(DeadlineError);
+    await vi.advanceTimersByTimeAsync(100);
+    await result;
+    expect(told).toHaveLength(1);
+  });
+
+  test("ends with the signal that it was given, and does not begin when that has aborted", async () => {
+    const parent = new AbortController();
+    const work = vi.fn(() => new Promise(() => {}));
+    const left = beforeDeadline(100, { signal: parent.signal, clock: systemClock }, work);
+    parent.abort(new Error("client left"));
+    await expect(left).rejects.toThrow("client left");
+    await expect(beforeDeadline(100, { signal: parent.signal, clock: systemClock }, work)).rejects.toThrow(
+      "client left",
+    );
+    expect(work).toHaveBeenCalledTimes(1);
+    expect(vi.getTimerCount()).toBe(0);
+  });
 });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ConfigError } from "../../../src/config/config-error.ts";
 import { ConfigSource } from "../../../src/config/config-source.ts";
+import { passwordOf } from "../../support/credentials.ts";
 import { tempFolder } from "../../support/processes.ts";
 
 let stack: AsyncDisposableStack;
@@ -72,7 +73,7 @@ describe("O3 a change is seen", () => {
     await put("w.yaml", WITH_SECRET);
     await put("secrets/pw", "one");
     const source = open("w.yaml");
-    const reveal = async () => (await source.load()).config.upstreams[0]?.credentials[0]?.password.reveal();
+    const reveal = async () => passwordOf((await source.load()).config.upstreams[0]?.credentials[0]);
     expect(await reveal()).toBe("one");
     await put("secrets/pw", "two");
     expect(await looks(source)).toEqual([false, true]);

@@ -45,7 +45,16 @@ test("there is no config/weir.yaml, which would be taken instead of the built-in
 });
 
 describe("examples", () => {
-  const env = { HUB_USER: "me", HUB_TOKEN: "s3cret" };
+  const env = {
+    HUB_USER: "me",
+    HUB_TOKEN: "s3cret",
+    REDIS_PASSWORD: "s3cret",
+    CLUSTER_SECRET: "between the members",
+    ADMIN_TOKEN: "of-more-than-sixteen-characters",
+    S3_ACCESS_KEY_ID: "key",
+    S3_SECRET_ACCESS_KEY: "s3cret",
+    S3_SESSION_TOKEN: "s3cret",
+  };
 
   test.each([["minimal.yaml"], ["weir.example.yaml"]])("config/%s is right, and names the schema", async (name) => {
     const text = await read(`config/${name}`);
@@ -61,7 +70,7 @@ describe("examples", () => {
   test("config/weir.example.yaml is right with its optional keys too, and then holds every live key", async () => {
     const text = (await read("config/weir.example.yaml"))
       // An optional key may stand in for the line before it.
-      .replace(/^( *)(hosts|credentials): .*\n(?= *#\2: )/gm, "")
+      .replace(/^( *)(hosts|credentials|driver): .*\n(?= *#\2:)/gm, "")
       .replace(/^( *)#(?=\S)/gm, "$1");
     const tree: unknown = parse(text);
     expect(parseConfig(tree, env, "/srv/weir")).toMatchObject({ ok: true });
@@ -72,6 +81,18 @@ describe("examples", () => {
         .map(written),
     ).toEqual([]);
   });
+});
+
+test("the examples of upstreams in docs/upstreams.md are right", async () => {
+  const blocks = (await read("docs/upstreams.md"))
+    .split("\n\n")
+    .filter((block) => /^ {4}[a-z0-9.-]+\.[a-z]+:\n/.test(block))
+    .map((block) => block.replace(/\$\{[^}]*\}/g, "x"));
+  expect(blocks.length).toBeGreaterThan(8);
+  for (const block of blocks) {
+    const upstreams: unknown = parse(block);
+    expect(parseConfig({ upstreams }, {}, "/srv/weir")).toMatchObject({ ok: true });
+  }
 });
 
 /** Every path of a tree, with upstream names and list numbers as in {@link written}. */

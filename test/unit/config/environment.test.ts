@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { environmentKeys } from "../../../src/config/environment.ts";
 import { parseConfig } from "../../../src/config/parse.ts";
 import { schemaKeys } from "../../../src/config/schema.ts";
+import { passwordOf } from "../../support/credentials.ts";
 
 function problemsOf(env: NodeJS.ProcessEnv, input: unknown = {}): string[] {
   const result = parseConfig(input, env);
@@ -37,7 +38,7 @@ test("a configuration of variables alone", () => {
   });
   const hub = result.ok ? result.config.upstreams.find(({ name }) => name === "docker.io") : undefined;
   expect(hub?.credentials).toMatchObject([{ label: "environment", username: "me", repositories: undefined }]);
-  expect(hub?.credentials[0]?.password.reveal()).toBe("s3cret");
+  expect(passwordOf(hub?.credentials[0])).toBe("s3cret");
 });
 
 test("variables win over the file, for credentials as a whole", () => {
@@ -86,8 +87,8 @@ describe("problems", () => {
   });
 
   test("a key that is not built yet", () => {
-    expect(problemsOf({ WEIR_ADMIN_TOKEN: "hunter2" })).toEqual([
-      expect.stringMatching(/^admin\.token: .*not built yet.*\(set by WEIR_ADMIN_TOKEN\)$/),
+    expect(problemsOf({ WEIR_TELEMETRY_OTLP_ENDPOINT: "http://a" })).toEqual([
+      expect.stringMatching(/^telemetry\.otlpEndpoint: .*not built yet.*\(set by WEIR_TELEMETRY_OTLP_ENDPOINT\)$/),
     ]);
   });
 

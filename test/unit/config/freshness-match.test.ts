@@ -84,9 +84,10 @@ test("the first rule that matches decides, and is named", () => {
   expect(ttlMs({ upstream: "docker.io", repository: "library/nginx" }, "latest")).toEqual({
     ttlMs: 5000,
     rule: "docker.io/**:latest",
+    key: "freshness.rules[0]",
   });
-  expect(ttlMs({ upstream: "quay.io", repository: "a" }, "latest")).toEqual({ ttlMs: 60_000, rule: "**:latest" });
-  expect(ttlMs({ upstream: "docker.io", repository: "a/b" }, "never")).toEqual({ ttlMs: 0, rule: "**:*" });
+  expect(ttlMs({ upstream: "quay.io", repository: "a" }, "latest")).toMatchObject({ ttlMs: 60_000, rule: "**:latest" });
+  expect(ttlMs({ upstream: "docker.io", repository: "a/b" }, "never")).toMatchObject({ ttlMs: 0, rule: "**:*" });
 });
 
 test("without a rule the default decides", () => {
@@ -95,7 +96,24 @@ test("without a rule the default decides", () => {
   ).toEqual({
     ttlMs: 180_000,
     rule: "default",
+    key: "freshness.default",
   });
+});
+
+test.each([
+  [{ default: "1h", rules: [{ match: "a.b/**:own", ttl: "5s" }] }, "own", "upstreams.a.b.freshness.rules[0]"],
+  [{ default: "1h", rules: [{ match: "a.b/**:own", ttl: "5s" }] }, "latest", "freshness.rules[0]"],
+  [{ default: "1h", rules: [{ match: "a.b/**:own", ttl: "5s" }] }, "other", "upstreams.a.b.freshness.default"],
+  [{ negative: "5s" }, "other", "freshness.default"],
+  // The same value as the global one: changing that would change nothing.
+  [{ default: "10m" }, "other", "upstreams.a.b.freshness.default"],
+  [undefined, "latest", "freshness.rules[0]"],
+])("an upstream's own section %j: %s is by %s", (section, tag, key) => {
+  const result = parseConfig({ upstreams: { "a.b": section === undefined ? {} : { freshness: section } } }, {});
+  if (!result.ok) throw new Error(JSON.stringify(result.problems));
+  const upstream = result.config.upstreams.find(({ name }) => name === "a.b");
+  const { ttlMs } = compileFreshness(upstream?.freshness ?? result.config.freshness, "a.b");
+  expect(ttlMs({ upstream: "a.b", repository: "c" }, tag).key).toBe(key);
 });
 
 test("a bad pattern is a problem of its key", () => {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { interpolate } from "../../../src/config/interpolate.ts";
 import { parseConfig } from "../../../src/config/parse.ts";
+import { passwordOf } from "../../support/credentials.ts";
 import { tempFolder } from "../../support/processes.ts";
 
 function replaced(text: string, env: NodeJS.ProcessEnv = {}, cwd = "/"): { text: string; problems: string[] } {
@@ -118,6 +119,6 @@ describe("in a configuration", () => {
       { upstreams: { "a.b": { credentials: [{ label: "x", username: "u", password: "${PW}" }] } } },
       { PW: "007" },
     );
-    expect(result.ok && result.config.upstreams[0]?.credentials[0]?.password.reveal()).toBe("007");
+    expect(result.ok && passwordOf(result.config.upstreams[0]?.credentials[0])).toBe("007");
   });
 });

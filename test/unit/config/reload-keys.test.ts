@@ -19,48 +19,115 @@ const FIXED: Readonly<Record<string, readonly [unknown, unknown]>> = {
   "server.publicUrl": ["http://a.example", "http://b.example"],
   "server.tls.cert": ["a.pem", "b.pem"],
   "server.tls.key": ["a.key", "b.key"],
+  "server.trustedProxies": [[], ["10.0.0.0/8"]],
+  "admin.allow": [[], ["10.0.0.0/8"]],
   "admin.listen": ["127.0.0.1:5001", "127.0.0.1:5002"],
+  "admin.token": ["one-token-of-some-length", "another-token-of-some-length"],
   "download.rangeWait": ["1s", "2s"],
   "download.minRate": ["1KiB", "2KiB"],
   "download.stalledAttempts": [1, 2],
   "download.abandon": ["never", "1s"],
+  "server.workers": [1, 2],
+  "cluster.listen": ["10.0.0.1:5002", "10.0.0.2:5002"],
+  "cluster.advertise": ["a:5002", "b:5002"],
+  "cluster.secret": ["a secret of the replicas", "another of the replicas"],
+  "state.redis.url": ["rediss://a", "rediss://b"],
+  "state.redis.nodes": [["rediss://c"], ["rediss://d"]],
+  "state.redis.sentinel": ["one", "another"],
+  "state.redis.cluster": [false, true],
+  "state.redis.username": ["a", "b"],
+  "state.redis.password": ["a", "b"],
+  "state.redis.tls.ca": ["a", "b"],
+  "state.redis.tls.cert": ["a", "b"],
+  "state.redis.tls.key": ["a", "b"],
+  "state.redis.prefix": ["a", "b"],
   "storage.filesystem.root": ["a", "b"],
+  "storage.filesystem.shared": [false, true],
   "storage.spool.dir": ["a", "b"],
+  "storage.driver": ["filesystem", "s3"],
+  "storage.s3.bucket": ["one-bucket", "another"],
+  "storage.s3.region": ["eu-north-1", "eu-west-1"],
+  "storage.s3.endpoint": ["https://a.example", "https://b.example"],
+  "storage.s3.publicEndpoint": ["https://a.example", "https://b.example"],
+  "storage.s3.prefix": ["a", "b"],
+  "storage.s3.forcePathStyle": [true, false],
+  "storage.s3.accessKeyId": ["a", "b"],
+  "storage.s3.secretAccessKey": ["a", "b"],
+  "storage.s3.sessionToken": ["a", "b"],
+  "storage.s3.serverSideEncryption": ["aws:kms", "aws:kms:dsse"],
+  "storage.s3.kmsKeyId": ["a", "b"],
+  "storage.s3.storageClass": ["STANDARD", "GLACIER_IR"],
+  "storage.s3.redirect": [false, true],
+  "storage.s3.redirectExcept": [[], ["10.0.0.0/8"]],
+  "storage.s3.maxConnections": [1, 2],
+  "storage.s3.timeouts.connect": ["1s", "2s"],
+  "storage.s3.timeouts.idle": ["1s", "2s"],
   "limits.manifestSize": ["1MiB", "2MiB"],
   "limits.requestHeaders": ["16KiB", "32KiB"],
   "limits.responseHeaders": ["16KiB", "32KiB"],
   "shutdown.grace": ["1s", "2s"],
 };
 
-/** There is one value to choose from so far. */
-const WITHOUT_CHOICE = ["server.workers", "storage.driver", "state.driver"];
+/** Another value comes with keys of its own. */
+const TESTED_APART = ["state.driver"];
 
 const LIVE_SECTIONS = ["routing", "upstreams", "freshness", "access"];
-const LIVE_KEYS = ["telemetry.logLevel"];
+const LIVE_KEYS = [
+  "storage.maxSize",
+  "storage.highWater",
+  "storage.lowWater",
+  "storage.maxAge",
+  "storage.pins",
+  "telemetry.logLevel",
+];
 
 /** The whole of `server.tls` has to be there when one key is. */
 const BESIDE = { server: { tls: { cert: "c.pem", key: "k.pem" } } };
+
+/** What keys of replicas go together with. */
+const FLEET_BESIDE = {
+  state: { driver: "redis", redis: { url: "rediss://redis.example", tls: { cert: "c.pem", key: "k.pem" } } },
+  cluster: { listen: "10.0.0.9:5002", secret: "a secret of the replicas" },
+};
+
+/** What one key needs that another could not have. */
+function besideOf(key: string): unknown {
+  const common = { ...BESIDE, ...FLEET_BESIDE, storage: { s3: S3_BESIDE } };
+  if (key === "state.redis.nodes") return withValueAt(common, ["state", "redis", "sentinel"], "main");
+  return key === "storage.filesystem.shared" ? withValueAt(common, ["storage", "spool", "dir"], "spool") : common;
+}
+
+/** What keys of `storage.s3` go together with. */
+const S3_BESIDE = {
+  bucket: "bucket",
+  forcePathStyle: true,
+  accessKeyId: "key",
+  secretAccessKey: "secret",
+  serverSideEncryption: "aws:kms",
+};
 
 describe("every key is live or needs a restart", () => {
   const keys = schemaKeys().filter(({ live }) => live);
 
   test.each(keys.map(({ path }) => path.join(".")))("%s", (key) => {
     const isLive = LIVE_KEYS.includes(key) || LIVE_SECTIONS.some((section) => key.startsWith(`${section}.`));
-    const known = isLive || WITHOUT_CHOICE.includes(key) || key in FIXED;
+    const known = isLive || TESTED_APART.includes(key) || key in FIXED;
     expect([key, known]).toEqual([key, true]);
   });
 });
 
 describe("O3 a key that needs a restart is named", () => {
   test.each(Object.entries(FIXED))("%s", (key, values) => {
-    const [before, after] = values.map((value) => configOf(withValueAt(BESIDE, key.split("."), value)));
+    const [before, after] = values.map((value) => configOf(withValueAt(besideOf(key), key.split("."), value)));
     if (before === undefined || after === undefined) {
       throw new Error("two values are needed");
     }
     expect(keysNeedingRestart(before, before)).toEqual([]);
     // The folder for downloads under way is below the root unless it says otherwise.
     const moved = key === "storage.filesystem.root" ? [key, "storage.spool.dir"] : [key];
-    expect(keysNeedingRestart(before, after)).toEqual(moved);
+    // The address says how it is reached, one server or several.
+    const place = ["state.redis.url", "state.redis.nodes", "state.redis.sentinel", "state.redis.cluster"];
+    expect(keysNeedingRestart(before, after)).toEqual(place.includes(key) ? place : moved);
   });
 
   test("all of them at once, and a key that comes or goes", () => {
@@ -68,6 +135,11 @@ describe("O3 a key that needs a restart is named", () => {
     const after = configOf({ ...BESIDE, shutdown: { grace: "1s" } });
     expect(keysNeedingRestart(before, after)).toEqual(["server.tls.cert", "server.tls.key", "shutdown.grace"]);
     expect(keysNeedingRestart(after, before)).toEqual(["server.tls.cert", "server.tls.key", "shutdown.grace"]);
+  });
+
+  test("another place for what is shared", () => {
+    const named = keysNeedingRestart(configOf({}), configOf({ state: FLEET_BESIDE.state }));
+    expect(named.slice(0, 2)).toEqual(["state.driver", "state.redis.url"]);
   });
 
   test("a default that is written out is no change", () => {

@@ -13,6 +13,7 @@ async function samples(metrics: ReturnType<typeof create>, name: string): Promis
 
 const request: AnsweredRequest = {
   upstream: "docker.io",
+  repository: "library/nginx",
   kind: "blob",
   method: "GET",
   status: 206,
@@ -50,6 +51,12 @@ test("every name starts with weir_, the process defaults included, and says what
       "weir_upstream_received_bytes_total",
       "weir_upstream_errors_total",
       "weir_upstream_token_requests_total",
+      "weir_upstream_ratelimit_limit",
+      "weir_upstream_ratelimit_remaining",
+      "weir_upstream_ratelimit_window_seconds",
+      "weir_upstream_ratelimited_total",
+      "weir_upstream_credential_parked",
+      "weir_upstream_credential_expiry_timestamp_seconds",
       "weir_upstream_breaker_open",
       "weir_upstream_resumes_total",
       "weir_upstream_digest_mismatches_total",
@@ -172,6 +179,67 @@ describe("breakers", () => {
     }
     expect(await samples(metrics, "weir_upstream_breaker_open")).toEqual([]);
   });
+});
+
+describe("limits of upstreams", () => {
+  const NAMES = ["limit", "remaining", "window_seconds"].map((name) => `weir_upstream_ratelimit_${name}`);
+  const all = async (metrics: ReturnType<typeof create>): Promise<readonly string[]> =>
+    (await Promise.all(NAMES.map((name) => samples(metrics, name)))).flat();
+
+  test("show by credential, and are taken back when they are known no more", async () => {
+    const metrics = create();
+    metrics.quota("docker.io", undefined, { limit: 100, remaining: 76, windowS: 21_600 });
+    metrics.quota("docker.io", "ci", { limit: 500, remaining: 499, windowS: undefined });
+    expect(await all(metrics)).toEqual([
+      'weir_upstream_ratelimit_limit{upstream="docker.io",credential="anonymous"} 100',
+      'weir_upstream_ratelimit_limit{upstream="docker.io",credential="ci"} 500',
+      'weir_upstream_ratelimit_remaining{upstream="docker.io",credential="anonymous"} 76',
+      'weir_upstream_ratelimit_remaining{upstream="docker.io",credential="ci"} 499',
+      'weir_upstream_ratelimit_window_seconds{upstream="docker.io",credential="anonymous"} 21600',
+    ]);
+    metrics.quota("docker.io", undefined, undefined);
+    metrics.quota("docker.io", "ci", undefined);
+    metrics.quota("docker.io", "never", undefined);
+    expect(await all(metrics)).toEqual([]);
+  });
+
+  test("of hosts that clients make up become no series, and their 429s share one", async () => {
+    const metrics = create();
+    for (const host of ["a.example", "b.example"]) {
+      metrics.quota(host, undefined, { limit: 100, remaining: 1, windowS: 60 });
+      metrics.rateLimited(host, undefined, "abuse");
+    }
+    metrics.rateLimited("docker.io", "ci", "quota");
+    expect(await all(metrics)).toEqual([]);
+    expect(await samples(metrics, "weir_upstream_ratelimited_total")).toEqual([
+      'weir_upstream_ratelimited_total{upstream="dynamic",credential="anonymous",reason="abuse"} 2',
+      'weir_upstream_ratelimited_total{upstream="docker.io",credential="ci",reason="quota"} 1',
+    ]);
+  });
+});
+
+test("credentials that are kept from their upstream, and when they end, as long as they are the upstream's", async () => {
+  const metrics = create();
+  const shown = async () =>
+    (
+      await Promise.all(
+        ["parked", "expiry_timestamp_seconds"].map((name) => samples(metrics, `weir_upstream_credential_${name}`)),
+      )
+    ).flat();
+  metrics.credentialParked("docker.io", "ci", true);
+  metrics.credentialExpires("docker.io", "ci", 1_790_000_000_500);
+  metrics.credentialParked("docker.io", "other", false);
+  metrics.credentialExpires("docker.io", "other", undefined);
+  expect(await shown()).toEqual([
+    'weir_upstream_credential_parked{upstream="docker.io",credential="ci"} 1',
+    'weir_upstream_credential_parked{upstream="docker.io",credential="other"} 0',
+    'weir_upstream_credential_expiry_timestamp_seconds{upstream="docker.io",credential="ci"} 1790000000.5',
+  ]);
+  for (const credential of ["ci", "other"]) {
+    metrics.credentialParked("docker.io", credential, undefined);
+    metrics.credentialExpires("docker.io", credential, undefined);
+  }
+  expect(await shown()).toEqual([]);
 });
 
 test("fills and stale answers", async () => {

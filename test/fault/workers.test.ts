@@ -1,0 +1,203 @@
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type BlobOrigin, startBlobOrigin } from "../support/blob-origin.ts";
+import { getBlob } from "../support/blob-pull.ts";
+import { connectionsOf } from "../support/connections.ts";
+import { type BlobContent, seededBlob, stampedBlob } from "../support/fill-sources.ts";
+import { expectStatus, hubUpstream } from "../support/hub-weir.ts";
+import { smallImage } from "../support/images.ts";
+import { metricOf } from "../support/metrics.ts";
+import { httpRequest } from "../support/network.ts";
+import { until } from "../support/processes.ts";
+import { startHubDouble } from "../support/registries/dockerhub.ts";
+import { heldBlobs, spooledFiles } from "../support/store-files.ts";
+import { startWeir, type WeirProcess } from "../support/weir.ts";
+
+const MiB = 1024 * 1024;
+const WHOLE_TEST_MS = 120_000;
+
+/** Where the origin's CDN listens. */
+const CDN_HOST = "127.0.0.2";
+
+let stack: AsyncDisposableStack;
+let origin: BlobOrigin;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  origin = await startBlobOrigin(stack);
+});
+
+afterEach(() => stack.disposeAsync());
+
+function start(more: Readonly<Record<string, unknown>> = {}): Promise<WeirProcess> {
+  return startWeir(stack, {
+    workers: 3,
+    config: { upstreams: { "registry.example": origin.upstream, ...more } },
+  });
+}
+
+function pull(weir: WeirProcess, blob: BlobContent) {
+  return getBlob(`${weir.url}/v2/registry.example/app/blobs/${blob.digest}`);
+}
+
+/** The processes that a Weir has started. */
+async function workersOf(weir: WeirProcess): Promise<readonly number[]> {
+  const found: number[] = [];
+  for (const name of await readdir("/proc")) {
+    const status = /^\d+$/.test(name) ? await readFile(`/proc/${name}/status`, "utf8").catch(() => "") : "";
+    if (new RegExp(`^PPid:\\s+${weir.process.pid}$`, "m").test(status)) found.push(Number(name));
+  }
+  return found;
+}
+
+/** Pulls from different workers: each connection goes to the next. */
+async function pulls(weir: WeirProcess, blob: BlobContent, count: number) {
+  return await Promise.all(Array.from({ length: count }, () => pull(weir, blob)));
+}
+
+test(
+  "C1 three workers, 30 clients, one cold blob: its bytes cross the wire once",
+  async () => {
+    const weir = await start();
+    expect(await workersOf(weir)).toHaveLength(3);
+    const blob = stampedBlob("workers", 32 * MiB);
+    origin.add("app", blob);
+    const all = await pulls(weir, blob, 30);
+    const ends = await Promise.all(all.map((one) => one.compare(blob)));
+    expect(ends).toEqual(Array(30).fill({ bytes: blob.size, complete: true }));
+    expect(origin.ledger).toEqual([[0, blob.size]]);
+    await until("the blob to be kept", async () => (await heldBlobs(weir.root)).length === 1);
+    await until("all workers to be done", async () => (await metricOf(weir.adminUrl, "weir_fills_in_flight")) === 0);
+    const again = await Promise.all((await pulls(weir, blob, 9)).map((one) => one.compare(blob)));
+    expect(again).toEqual(Array(9).fill({ bytes: blob.size, complete: true }));
+    expect(origin.ledger).toHaveLength(1);
+    // The metrics of all of them are one Weir's.
+    const labels = { upstream: "registry.example", kind: "blob", method: "GET" };
+    await until("all requests to be counted", async () => {
+      return (await metricOf(weir.adminUrl, "weir_http_requests_total", labels)) === 39;
+    });
+    expect(await metricOf(weir.adminUrl, "weir_upstream_received_bytes_total", { kind: "blob" })).toBe(blob.size);
+    await until("the storage to be counted", async () => (await metricOf(weir.adminUrl, "weir_storage_blobs")) === 1);
+  },
+  WHOLE_TEST_MS,
+);
+
+test(
+  "C1 a worker that downloads is killed: clients of the others see one unbroken body, and it is replaced",
+  async () => {
+    const weir = await start();
+    const blob = stampedBlob("workers-killed", 32 * MiB);
+    origin.add("app", blob);
+    origin.sendUpTo(12 * MiB);
+    const all = await pulls(weir, blob, 9);
+    await Promise.all(all.map((one) => one.take(8 * MiB)));
+    const workers = await Promise.all(
+      (await workersOf(weir)).map(async (pid) => ({ pid, connections: await connectionsOf(pid) })),
+    );
+    const victim = workers.find(({ connections }) => connections.some(({ remoteHost }) => remoteHost === CDN_HOST));
+    if (victim === undefined) throw new Error("nobody downloads");
+    const downloading = victim.pid;
+    const port = Number(new URL(weir.url).port);
+    const clients = victim.connections.filter(({ localPort }) => localPort === port).length;
+    process.kill(downloading, "SIGKILL");
+    await until("the worker to be replaced", async () => {
+      const now = await workersOf(weir);
+      return now.length === 3 && !now.includes(downloading);
+    });
+    origin.sendUpTo(blob.size);
+    const ends = await Promise.all(all.map((one) => one.compare(blob).catch(() => undefined)));
+    const whole = ends.filter((end) => end?.complete === true);
+    // Its own clients have lost their connection.
+    expect(clients).toBeGreaterThan(0);
+    expect(whole).toHaveLength(9 - clients);
+    const sent = origin.ledger.reduce((sum, [, bytes]) => sum + bytes, 0);
+    expect(sent).toBeLessThanOrEqual(blob.size + 4 * MiB);
+    const replaced = await Promise.all((await pulls(weir, blob, 6)).map((one) => one.compare(blob)));
+    expect(replaced).toEqual(Array(6).fill({ bytes: blob.size, complete: true }));
+  },
+  WHOLE_TEST_MS,
+);
+
+test(
+  "C4 two workers count as two processes: one GET of a cold tag, and what one has found absent none asks for",
+  async () => {
+    const hub = await startHubDouble(stack);
+    const image = smallImage("workers");
+    hub.add("library/app", image, ["1"]);
+    const weir = await start({ "docker.io": hubUpstream(hub) });
+    const get = (path: string) => httpRequest(`${weir.url}/v2/docker.io/library/app/manifests/${path}`);
+    for (const reply of await Promise.all(Array.from({ length: 12 }, () => get("1")))) expectStatus(200, reply);
+    for (let i = 0; i < 12; i += 1) expectStatus(404, await get("none"));
+    const asked = (tag: string): number =>
+      hub.ledger.filter(({ path, status }) => path.endsWith(`/manifests/${tag}`) && status !== 401).length;
+    expect([asked("1"), asked("none")]).toEqual([1, 1]);
+  },
+  WHOLE_TEST_MS,
+);
+
+test(
+  "O2 SIGTERM: bodies in flight finish, every process ends, and what is unfinished is kept for resuming",
+  async () => {
+    const weir = await start();
+    const [small, large] = [seededBlob("small", 2 * MiB), stampedBlob("large", 32 * MiB)];
+    origin.add("app", small, large);
+    await (await pull(weir, small)).compare(small);
+    await until("the blob to be kept", async () => (await heldBlobs(weir.root)).length === 1);
+    origin.sendUpTo(16 * MiB);
+    const lost = await pull(weir, large);
+    await lost.take(8 * MiB);
+    lost.leave();
+    const held = await Promise.all(
+      (await pulls(weir, small, 6)).map(async (one) => ({ one, start: await one.take(MiB) })),
+    );
+    const workers = await workersOf(weir);
+    const ended = weir.stop();
+    const ends = await Promise.all(held.map(({ one }) => one.compare(small)));
+    expect(ends).toEqual(Array(6).fill({ bytes: small.size, complete: true }));
+    expect(await ended).toEqual({ code: 0, signal: null });
+    for (const pid of workers) expect(() => process.kill(pid, 0)).toThrow("ESRCH");
+    expect((await spooledFiles(weir.root)).filter((name) => name.endsWith(".json"))).toHaveLength(1);
+  },
+  WHOLE_TEST_MS,
+);
+
+test(
+  "the parent is killed: its workers end, and the storage is free for the next",
+  async () => {
+    const weir = await start();
+    const workers = await workersOf(weir);
+    await weir.kill();
+    await until("the workers to end", () =>
+      workers.every((pid) => {
+        try {
+          process.kill(pid, 0);
+          return false;
+        } catch {
+          return true;
+        }
+      }),
+    );
+    await weir.start();
+    expectStatus(200, await httpRequest(`${weir.url}/v2/`));
+  },
+  WHOLE_TEST_MS,
+);
+
+test(
+  "O3 a changed configuration reaches every worker",
+  async () => {
+    const weir = await start();
+    const blob = seededBlob("reload", 1000);
+    origin.add("app", blob);
+    const config = JSON.parse(await readFile(weir.file, "utf8"));
+    config.upstreams["registry.example"].deny = ["app"];
+    await writeFile(weir.file, JSON.stringify(config));
+    weir.process.kill("SIGHUP");
+    await until("all of them to refuse", async () => {
+      const url = `${weir.url}/v2/registry.example/app/blobs/${blob.digest}`;
+      const replies = await Promise.all(Array.from({ length: 6 }, () => httpRequest(url, { method: "HEAD" })));
+      return replies.every(({ status }) => status === 403);
+    });
+  },
+  WHOLE_TEST_MS,
+);

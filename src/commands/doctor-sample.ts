@@ -96,7 +96,7 @@ async function firstHeld(upstream: string, storage: StorageConfig, signal: Abort
 async function openRepositories(
   config: StorageConfig,
 ): Promise<{ readonly repositories: Repositories; close(): Promise<void> }> {
-  if (config.driver === "filesystem") {
+  if (config.driver !== "s3") {
     const { root } = config.filesystem;
     await access(root);
     return { repositories: createRepositories(readFsSmallObjects({ root }), silentLog), close: async () => {} };

@@ -28,10 +28,10 @@ export async function openUpkeepFor(
   o: { readonly create: boolean },
 ): Promise<UpkeepAccess> {
   const { driver, filesystem } = config.storage;
-  if (driver === "filesystem" && !o.create && !(await isThere(filesystem.root))) {
+  if (driver !== "s3" && !o.create && !(await isThere(filesystem.root))) {
     throw new ControlError(`storage.filesystem.root: there is no folder ${filesystem.root}: nothing is held`);
   }
-  return driver === "filesystem" && !filesystem.shared
+  return driver !== "s3" && !filesystem.shared
     ? await openFolder(config, openHere)
     : await openShared(config, openHere);
 }

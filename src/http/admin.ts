@@ -35,7 +35,7 @@ export interface AdminServerDeps {
   newRequestId(): string;
 }
 
-/** The operators' port: `/metrics`, `/healthz`, `/readyz`, client configuration under `/setup/`, and `/control/`. */
+/** The operators' port: `/metrics`, `/healthz`, `/readyz`, client configuration under `/setup/`, `/control/` and `/explain`. */
 export interface AdminServer {
   listen(): Promise<ListenAddress>;
   /** As `FrontServer.stop`; to be stopped last, so that `/readyz` can say no while the front is stopping. */
@@ -93,7 +93,7 @@ export function createAdminServer(deps: AdminServerDeps): AdminServer {
       ctx,
       known.length > 0
         ? new OciError("UNSUPPORTED", `${ctx.path} offers ${allow} only`, { headers: { allow } })
-        : new OciError("UNSUPPORTED", "there are /metrics, /healthz, /readyz, /setup/ and /control/ here", {
+        : new OciError("UNSUPPORTED", "there are /metrics, /healthz, /readyz, /setup/, /control/ and /explain here", {
             status: 404,
           }),
     );

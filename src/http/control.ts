@@ -96,7 +96,7 @@ function authorise(ctx: Koa.Context, tokens: readonly Secret[]): void {
   if (tokens.length === 0) {
     throw new OciError(
       "DENIED",
-      "nobody may use /control/: set admin.token, and send it as Authorization: Bearer TOKEN",
+      "nobody may use /control/ and /explain: set admin.token, and send it as Authorization: Bearer TOKEN",
     );
   }
   const [, sent] = /^Bearer +(\S+)$/i.exec(ctx.get("authorization")) ?? [];
@@ -107,7 +107,7 @@ function authorise(ctx: Koa.Context, tokens: readonly Secret[]): void {
     throw new OciError(
       "UNAUTHORIZED",
       sent === undefined
-        ? "/control/ needs the token of admin.token, as Authorization: Bearer TOKEN"
+        ? "/control/ and /explain need the token of admin.token, as Authorization: Bearer TOKEN"
         : "this is not the token of admin.token",
       { headers: { "www-authenticate": 'Bearer realm="weir"' } },
     );

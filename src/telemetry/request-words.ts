@@ -40,9 +40,7 @@ function wordsOf(request: RequestReport, nowMs: number): readonly string[] {
     const client = line.client === undefined ? "" : ` by ${line.client}`;
     lines.push(["asked", `${line.method} ${line.path}${line.ns === undefined ? "" : `?ns=${line.ns}`}${client}`]);
     if (form !== undefined && line.upstream !== undefined) {
-      const what = line.repository === undefined ? "" : `, ${line.repository}`;
-      const reference = line.reference === undefined ? "" : ` ${line.reference}`;
-      lines.push(["route", `${line.upstream}${what}${reference}: ${FORMS[form]}`]);
+      lines.push(["route", `${subjectOf(line)}, ${FORMS[form]}`]);
     }
     lines.push(["answer", answerText(request)]);
     lines.push(["cache", cacheText(cache)]);
@@ -52,6 +50,12 @@ function wordsOf(request: RequestReport, nowMs: number): readonly string[] {
   lines.push(...steps.map((step, i) => [i === 0 ? "steps" : "", stepText(step)] as const));
   if (stepsDropped > 0) lines.push(["", `and ${stepsDropped} more, which are not kept`]);
   return lines.map(([about, text]) => printable(`${about.padEnd(9)}${text}`, MAX_LINE));
+}
+
+/** `docker.io/library/nginx:1.27`. */
+function subjectOf({ upstream, repository, reference }: RequestReport["line"]): string {
+  const name = repository === undefined ? String(upstream) : `${upstream}/${repository}`;
+  return reference === undefined ? name : `${name}${String(reference).includes(":") ? "@" : ":"}${reference}`;
 }
 
 function answerText({ line }: RequestReport): string {

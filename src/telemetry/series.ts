@@ -261,7 +261,7 @@ export function createUploadSeries(registry: Registry, waiting: () => Waiting): 
   });
   new Gauge({
     name: "weir_storage_upload_queue_bytes",
-    help: "Bytes of the blobs among them.",
+    help: "Bytes of the blobs that are on the disk and wait to be sent to S3 (storage.driver tiered).",
     registers,
     collect() {
       this.set(waiting().bytes);

@@ -176,10 +176,7 @@ test("past its time to live: it would be asked by one HEAD, and is", async () =>
   clock.advance(HOUR);
   expect(await explain()).toMatchObject({ tag: { decision: { does: "ask" } }, next: { does: "ask", asks: "HEAD" } });
   const request = await report(expectStatus(200, await pull()));
-  expect([request.cache.outcome, exchanges(request)]).toEqual([
-    "revalidated",
-    ["GET token 200", "HEAD manifest 200"],
-  ]);
+  expect([request.cache.outcome, exchanges(request)]).toEqual(["revalidated", ["GET token 200", "HEAD manifest 200"]]);
 });
 
 test("collapsed: who joins says so, in the words of before and after", async () => {

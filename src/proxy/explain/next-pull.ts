@@ -56,16 +56,13 @@ export function nextPull(f: NextPullFacts): NextPull {
     return { ...NOTHING, does: "refuse", why: [why] };
   }
   if (f.proof === undefined) {
-    const why = `${f.upstream} is asked without a credential whether the repository is public, since that is not known`;
+    const why = `${f.upstream} is asked without a credential whether the repository is public, since that is not known, or was asked too long ago`;
     return { ...NOTHING, does: "ask", asks: "visibility", why: [why] };
   }
   const proof = decideProof(f.proof);
   if (proof.do === "deny") {
     const why = `a client that has not signed in is refused with 403, since the repository is private: ${proof.key}`;
     return { ...NOTHING, does: "deny", key: proof.key, why: [why] };
-  }
-  if (f.underWay) {
-    return { ...NOTHING, does: "join", why: ["it joins what another pull has begun"] };
   }
   const facts = f.facts("not-yet");
   const decision = decideFreshness(facts);
@@ -100,8 +97,13 @@ function serveStale(decision: Extract<FreshnessDecision, { readonly do: "stale" 
   return { ...NOTHING, does: "serve-stale", reason, why: ["it is answered from storage, with a warning", why] };
 }
 
+const JOIN: NextPull = { ...NOTHING, does: "join", why: ["it joins what another pull has begun"] };
+
 function ask(f: NextPullFacts, why: string): NextPull {
   const { refusals, upstream } = f;
+  if (f.underWay) {
+    return JOIN;
+  }
   if (refusals.head !== undefined) {
     return refused(f, refusals.head);
   }
@@ -122,6 +124,9 @@ function ask(f: NextPullFacts, why: string): NextPull {
 }
 
 function fetch(f: NextPullFacts, why: string): NextPull {
+  if (f.underWay) {
+    return JOIN;
+  }
   if (f.absence !== undefined) {
     const remembered = `${f.upstream} has said a moment ago that there is no such thing (freshness.negative)`;
     return { ...NOTHING, does: "refuse", why: ["the client gets 404, and the upstream is not asked", remembered] };

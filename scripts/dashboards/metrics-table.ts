@@ -1,5 +1,5 @@
 import { Registry } from "prom-client";
-import { createRoomSeries, createSeries } from "../../src/telemetry/series.ts";
+import { createRoomSeries, createSeries, createUploadSeries } from "../../src/telemetry/series.ts";
 
 const BEGIN = "<!-- begin: npm run dashboards writes this -->\n";
 const END = "<!-- end -->\n";
@@ -25,6 +25,7 @@ function table(): string {
   const registry = new Registry();
   createSeries(registry);
   createRoomSeries(registry, () => ({ bytes: 0, blobs: 0, limitBytes: 0, perUpstream: new Map(), counting: false }));
+  createUploadSeries(registry, () => ({ entries: 0, bytes: 0 }));
   const all = registry.getMetricsAsArray() as unknown as readonly Described[];
   const rows = [...all]
     .sort((a, b) => Number(DEFAULTS.test(a.name)) - Number(DEFAULTS.test(b.name)) || (a.name < b.name ? -1 : 1))

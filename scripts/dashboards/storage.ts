@@ -109,6 +109,15 @@ export const storage: DashboardSpec = {
     },
     {
       as: "graph",
+      title: "Waiting for the bucket",
+      description:
+        "Bytes of blobs that are on the disk and wait to be sent to S3 (storage.driver tiered). A line that only grows means that the bucket is slower than the pulls, or does not take anything.",
+      unit: "bytes",
+      queries: [{ expr: `max by (instance) (weir_storage_upload_queue_bytes{${PROCESSES}})`, legend: "{{instance}}" }],
+      runbook: "weirstoragetrouble",
+    },
+    {
+      as: "graph",
       title: "Redis errors",
       description:
         "Questions to Redis that failed or were not answered in 250 ms. Nothing is lost by it; upstreams are asked more often.",

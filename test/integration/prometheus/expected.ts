@@ -232,6 +232,8 @@ export function expectedOfPanels(m: Measured): ReadonlyMap<string, Expected> {
         [OTHERS, { least: 0, most: 10 }],
       ]),
     ],
+    // Nothing is in front of a bucket here.
+    ["weir-storage/Waiting for the bucket/A", new Map()],
     ["weir-storage/Redis errors/A", one(0)],
     ["weir-storage/Redis latency/A", one({ least: 0.000_01, most: 0.25 }, at)],
     ["weir-storage/Redis latency/B", one({ least: 0.000_01, most: 0.25 }, at)],

@@ -60,6 +60,8 @@ export interface Round {
 
 export const LIMIT_BYTES = 500 * MiB;
 
+const RETRY_AFTER_S = 1;
+
 const PROBLEM = { kind: "status", status: 500 } as const;
 
 export class Load {
@@ -72,6 +74,7 @@ export class Load {
   readonly #clusterPort: number;
   #asked: Asked[] = [];
   #rounds = 0;
+  #refusedUntilMs = 0;
   #evictable: Content[] = [];
 
   private constructor(
@@ -93,7 +96,7 @@ export class Load {
     hub.quota = { limit: 200, windowS: 21_600, remaining: 180 };
     const limited = await startHubDouble(stack);
     limited.quota = { limit: 100, windowS: 21_600, remaining: 0 };
-    limited.retryAfterS = 1;
+    limited.retryAfterS = RETRY_AFTER_S;
     const plain = { auth: "none" } as const;
     const wrong = await startDistributionDouble(stack, plain);
     const small = await startDistributionDouble(stack, plain);
@@ -130,7 +133,8 @@ export class Load {
             credentials: [{ label: "ci", username: "ci", password: "wrong password" }],
           },
         },
-        freshness: { rules: [{ match: "**:moving-*", ttl: "1ms" }] },
+        // However slow this machine is: a late answer would be another outcome.
+        freshness: { softDeadline: "1m", rules: [{ match: "**:moving-*", ttl: "1ms" }] },
         storage: { maxSize: LIMIT_BYTES, filesystem: { root } },
         access: { privateToAnonymous: true },
         state: { driver: "redis", redis: { url: redis.url } },
@@ -210,6 +214,7 @@ export class Load {
 
   /** The last pull that is left, and one more. */
   async #overQuota(): Promise<void> {
+    await until("the limit to be open again", () => Date.now() > this.#refusedUntilMs);
     if (this.limited.quota !== undefined) this.limited.quota.remaining = 1;
     for (const [name, code] of [
       ["last", 200],
@@ -218,6 +223,7 @@ export class Load {
       this.#image("limited.example", "library/app", this.#tag(name));
       await this.#get("limited.example", `library/app/manifests/${this.#tag(name)}`, { code, cache: "miss" });
     }
+    this.#refusedUntilMs = Date.now() + RETRY_AFTER_S * 1000;
   }
 
   /** A blob with a wrong byte, and one that breaks off. */

@@ -5,17 +5,17 @@ ARG NODE_VERSION=24.21.0
 
 # JavaScript is the same on every architecture: it is built on the builder's own, without emulation. No package runs anything
 # when it is installed; the Node that npm brings for development would, and is not needed where there is one.
-FROM --platform=${BUILDPLATFORM:-linux/amd64} docker.io/library/node:${NODE_VERSION}-slim AS build
+FROM --platform=${BUILDPLATFORM} docker.io/library/node:${NODE_VERSION}-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts
 COPY tsconfig.json ./
 COPY scripts ./scripts
 COPY src ./src
-RUN npm run build
+RUN npm run build && mkdir -p /volume/weir
 
 # What serving needs.
-FROM --platform=${BUILDPLATFORM:-linux/amd64} docker.io/library/node:${NODE_VERSION}-slim AS dependencies
+FROM --platform=${BUILDPLATFORM} docker.io/library/node:${NODE_VERSION}-slim AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --ignore-scripts
@@ -37,7 +37,7 @@ ENV NODE_ENV=production \
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/package.json ./
 COPY --from=build /app/dist ./dist
-RUN mkdir -p /var/lib/weir && chown 65532:65532 /var/lib/weir
+COPY --from=build --chown=65532:65532 /volume /var/lib
 USER 65532:65532
 # The only place that is written to. Everything else may be read-only, /tmp too.
 VOLUME /var/lib/weir

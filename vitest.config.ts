@@ -11,8 +11,8 @@ export default defineConfig({
     include: [include],
     // Looks, after every test, for secrets that got where they do not belong.
     setupFiles: ["test/support/recorder/setup.ts"],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
     pool: "forks",
     reporters: report === undefined ? ["default"] : ["default", ["json", { outputFile: report }]],
     // Two cores: more processes only make the real-client tests time out.

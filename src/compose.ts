@@ -8,7 +8,7 @@ import type { AppDeps, Started } from "./compose/started.ts";
 import { startWorker } from "./compose/worker.ts";
 import { isWorker } from "./compose/workers.ts";
 import type { ConfigSource } from "./config/config-source.ts";
-import type { Config } from "./config/types.ts";
+import type { Config, ListenAddress } from "./config/types.ts";
 import type { Upkeep } from "./proxy/upkeep/upkeep.ts";
 
 export type { AppDeps } from "./compose/started.ts";
@@ -84,19 +84,20 @@ async function startAlone(config: Config, source: ConfigSource, deps: AppDeps, o
     { commanded: false, explanations: ownExplanations(parts, { serves: true }) },
     onStop,
   );
-  const serving = { at: config.server.listen, ready: true };
+  const serving: { at: ListenAddress; not: string | undefined } = { at: config.server.listen, not: "Weir is starting" };
   const { metrics } = parts;
   const admin = await openAdmin(
     parts,
-    { upkeep, metrics, ready: () => serving.ready, listen: () => serving.at },
+    { upkeep, metrics, notReady: () => serving.not, listen: () => serving.at },
     onStop,
   );
   const stopping = (): void => {
-    serving.ready = false;
+    serving.not = "Weir is stopping";
   };
   const front = await openFront(parts, savings, stopping, onStop);
   serving.at = { host: serving.at.host, port: front.address.port };
   await admin.announce();
+  serving.not = undefined;
   const reloader = follow(parts, source, onStop);
   reloader.watch();
   return {

@@ -20,15 +20,26 @@ export function requirePrograms<N extends string>(...names: readonly N[]): Recor
   return Object.fromEntries(found) as Record<N, string>;
 }
 
-/** The built Weir with an empty store in front of `origin`, which is its default upstream. */
-export async function startWeir(folder: string, origin: string, logLevel = "warn"): Promise<Peer> {
+/**
+ * The built Weir with an empty store in front of `origin`, which is its default upstream.
+ *
+ * @param main the program, with arguments that come before the command line's own
+ * @param workers `server.workers`; the default if left out
+ */
+export async function startWeir(
+  folder: string,
+  origin: string,
+  logLevel = "warn",
+  main: readonly string[] = [new URL("../../dist/main.js", import.meta.url).pathname],
+  workers?: number,
+): Promise<Peer> {
   const root = await mkdtemp(join(folder, "weir-"));
   const [port, admin] = [await freePort(), await freePort()];
   const file = join(root, "weir.json");
   await writeFile(
     file,
     JSON.stringify({
-      server: { listen: `127.0.0.1:${port}` },
+      server: { listen: `127.0.0.1:${port}`, ...(workers === undefined ? {} : { workers }) },
       admin: { listen: `127.0.0.1:${admin}` },
       routing: { default: "origin.test" },
       upstreams: { "origin.test": { type: "generic", endpoints: [origin] } },
@@ -36,9 +47,8 @@ export async function startWeir(folder: string, origin: string, logLevel = "warn
       telemetry: { logLevel },
     }),
   );
-  const main = new URL("../../dist/main.js", import.meta.url).pathname;
   const readyz = `http://127.0.0.1:${admin}/readyz`;
-  const child = await startServer(process.execPath, [main, "serve", "--config", file], readyz);
+  const child = await startServer(process.execPath, [...main, "serve", "--config", file], readyz);
   return { base: `http://127.0.0.1:${port}`, child };
 }
 

@@ -19,7 +19,8 @@ export interface AdminOptions {
   readonly upkeep: Upkeep;
   /** In place of the parts' own. */
   readonly metrics: Pick<Metrics, "expose">;
-  ready(): boolean;
+  /** Why no requests should be sent here, a sentence. */
+  notReady(): string | undefined;
   /** Where clients are answered. */
   listen(): ListenAddress;
 }
@@ -45,7 +46,10 @@ export async function openAdmin(parts: Parts, o: AdminOptions, onStop: OnStop): 
     admit: (client) => gate.admit(client),
     setup: { config: () => live().config, server: () => ({ ...config.server, listen: o.listen() }) },
     control: { upkeep: o.upkeep, tokens },
-    ready: () => (o.ready() ? { ready: true, reasons: [] } : { ready: false, reasons: ["Weir is stopping"] }),
+    ready() {
+      const why = o.notReady();
+      return { ready: why === undefined, reasons: why === undefined ? [] : [why] };
+    },
     log,
     clock,
     newRequestId: randomUUID,

@@ -67,7 +67,10 @@ export async function startParent(
     {
       upkeep,
       metrics: { expose: async () => await metrics.expose(await counted.collect()) },
-      ready: () => !serving.stopping && workers.ready > 0,
+      notReady() {
+        if (serving.stopping) return "Weir is stopping";
+        return workers.ready > 0 ? undefined : "no worker answers clients";
+      },
       listen: () => serving.at,
     },
     onStop,

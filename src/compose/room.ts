@@ -68,6 +68,7 @@ export async function composeRoom(parts: RoomParts): Promise<ComposedRoom> {
             isFront: true,
           }),
       limits: () => parts.limits(),
+      graceMs: storage.graceMs,
       spooledBytes: () => (shared ? (parts.fills()?.leftoverBytes ?? 0) : 0),
       forget: (digest) => parts.forget(digest),
       clock,

@@ -32,6 +32,8 @@ export interface RoomDeps {
   spooledBytes(): number;
   /** What has no copy elsewhere yet, where everything is to have one: it stays until it has. */
   readonly unsent?: Unsent | undefined;
+  /** Milliseconds since its last use for which a blob stays in any case; 0 if left out. */
+  readonly graceMs?: number;
   /** Another store behind this one holds what goes here: names stay when their content goes. */
   readonly isFront?: boolean;
   /** A blob was deleted to make room: nobody must go on answering from what he remembers of it. */
@@ -91,6 +93,7 @@ class StorageRoom implements RunningRoom {
       limits: () => deps.limits(),
       spooledBytes: () => deps.spooledBytes(),
       unsent: deps.unsent,
+      graceMs: deps.graceMs ?? 0,
       evicted(digest, reason, bytes) {
         observer.evicted(reason, bytes);
         deps.forget(digest);
@@ -190,7 +193,18 @@ class StorageRoom implements RunningRoom {
   async stop(o: CallOptions): Promise<void> {
     this.#stop.abort(new Error("Weir is stopping"));
     await waitFor(Promise.all([this.#running, this.#eviction.stop()]), o.signal);
-    await this.#account.save(o);
+    await this.#save(o);
+  }
+
+  /**
+   * Of several Weirs on one bucket those that let nothing go have no use for what was used when, and must not write over what
+   * the one that does has written.
+   */
+  async #save(o: CallOptions): Promise<void> {
+    const { limits, graceMs = 0 } = this.#deps;
+    const { total, upstreams, maxAgeMs } = limits();
+    const letsGo = total !== undefined || upstreams.size > 0 || maxAgeMs !== undefined;
+    if (letsGo || graceMs === 0) await this.#account.save(o);
   }
 
   async #work(signal: AbortSignal): Promise<void> {
@@ -201,7 +215,7 @@ class StorageRoom implements RunningRoom {
     for (;;) {
       await clock.sleep(SAVE_MS, signal);
       await this.#attempt("noting what was used when", async () => {
-        await this.#account.save({ signal });
+        await this.#save({ signal });
         await this.#account.measure({ signal });
       });
       this.#eviction.check();

@@ -5,7 +5,7 @@ import { waitFor } from "../base/wait-for.ts";
 import type { FreshnessConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
 import { formatRepo, type RepoRef } from "../oci/reference.ts";
-import type { BlobStore } from "../storage/blob-store.ts";
+import { type BlobStore, StorageError } from "../storage/blob-store.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
 import type { CacheInfo } from "./answers.ts";
@@ -69,7 +69,7 @@ export class ManifestsByDigest {
   /** As {@link find} for what is not linked to the repository yet: from the store where that is proof enough, else one GET. */
   async obtain(target: Target, digest: Digest, call: CallOptions): Promise<FoundManifest> {
     const { memory, background, turns } = this.#deps;
-    const absence = await memory.absence("manifest", target.repo, digest);
+    const absence = await memory.absence("manifest", target.repo, digest, call);
     if (absence !== undefined) {
       throw absence;
     }
@@ -126,7 +126,7 @@ export class ManifestsByDigest {
       return;
     }
     const { digest } = manifest;
-    for (const { tag, etag, checkedAtMs } of await memory.named(repo, digest)) {
+    for (const { tag, etag, checkedAtMs } of await memory.named(repo, digest, o)) {
       await recorded(log, `${formatRepo(repo)}:${tag}`, async () => {
         const entry = await repositories.getTag(repo, tag, o);
         if (entry === undefined || entry.checkedAtMs < checkedAtMs) {
@@ -162,10 +162,21 @@ export class ManifestsByDigest {
     { confirmed }: { readonly confirmed: boolean },
     o: CallOptions,
   ): Promise<"serve" | "confirm" | "possess"> {
-    const held = (await this.#deps.blobs.stat(digest, o)) !== undefined;
+    const held = await this.#isHeld(digest, o);
     const facts = await proofFacts(this.#deps, { repo, standing }, { digest, as: "revision", held, confirmed }, o);
     const decision = decideProof(facts);
     return decision.do === "deny" ? "possess" : decision.do;
+  }
+
+  async #isHeld(digest: Digest, o: CallOptions): Promise<boolean> {
+    try {
+      return (await this.#deps.blobs.stat(digest, o)) !== undefined;
+    } catch (error) {
+      if (!(error instanceof StorageError)) {
+        throw error;
+      }
+      return false;
+    }
   }
 
   async #link(repo: RepoRef, digest: Digest, o: CallOptions): Promise<HeldManifest | undefined> {

@@ -25,6 +25,7 @@ import { ManifestsByDigest } from "./manifests-by-digest.ts";
 import { ManifestsByTag } from "./manifests-by-tag.ts";
 import { Proofs } from "./proofs.ts";
 import type { Provenance } from "./provenance.ts";
+import { readableRepositories } from "./readable-repositories.ts";
 import { Referrers } from "./referrers.ts";
 import { Memory, type Remembered } from "./remembered.ts";
 import type { Room } from "./room.ts";
@@ -96,11 +97,13 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
   const background = new Background();
   const memory = new Memory(deps.state);
   const stale = new Stale((upstream, reason) => deps.observer.staleServed(upstream, reason));
-  const shared = { ...deps, background, memory, stale };
+  // Only the catalogue says what is held, and nothing else: it must not say too little.
+  const repositories = readableRepositories(deps.repositories, deps.log);
+  const shared = { ...deps, repositories, background, memory, stale };
   const standings = new Standings(shared);
   const proofs = new Proofs(shared);
-  const manifests = new HeldManifests(deps);
-  const listings = new Listings(deps.repositories, manifests);
+  const manifests = new HeldManifests(shared);
+  const listings = new Listings(repositories, manifests);
   const byDigest = new ManifestsByDigest({ ...shared, manifests, listings, standings, proofs });
   const byTag = new ManifestsByTag({ ...shared, manifests, byDigest, standings });
   const answers = new Manifests({ standings, byDigest, byTag });

@@ -1,6 +1,6 @@
 import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
 import { formatRepo, type RepoRef } from "../oci/reference.ts";
-import type { StateStore } from "../state/state-store.ts";
+import type { StateLook, StateStore } from "../state/state-store.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
 
 /** What the state store holds for the proxy; losing any of it costs one more question upstream. */
@@ -9,6 +9,7 @@ export type Remembered =
   | RememberedHead
   | { readonly kind: "named"; readonly tags: readonly NamedTag[] }
   | { readonly kind: "private"; readonly atMs: number }
+  | { readonly kind: "public" }
   | { readonly kind: "no-referrers"; readonly checkedAtMs: number }
   | { readonly kind: "unanswered" };
 
@@ -65,8 +66,13 @@ export class Memory {
   }
 
   /** The remembered "no" to this question, as the error to throw. */
-  async absence(asked: Asked, repo: RepoRef, name: string): Promise<RememberedAbsenceError | undefined> {
-    const found = await this.#state.get(key(`no-${asked}`, repo, name));
+  async absence(
+    asked: Asked,
+    repo: RepoRef,
+    name: string,
+    o?: StateLook,
+  ): Promise<RememberedAbsenceError | undefined> {
+    const found = await this.#state.get(key(`no-${asked}`, repo, name), o);
     if (found?.kind !== "no") {
       return undefined;
     }
@@ -84,22 +90,22 @@ export class Memory {
     }
   }
 
-  async head(repo: RepoRef, tag: string): Promise<RememberedHead | undefined> {
-    const found = await this.#state.get(key("head", repo, tag));
+  async head(repo: RepoRef, tag: string, o?: StateLook): Promise<RememberedHead | undefined> {
+    const found = await this.#state.get(key("head", repo, tag), o);
     return found?.kind === "head" ? found : undefined;
   }
 
   async rememberHead(repo: RepoRef, tag: string, head: RememberedHead, ttlMs: number): Promise<void> {
     await this.#set(key("head", repo, tag), head, ttlMs);
     const { digest, etag, checkedAtMs } = head;
-    const others = (await this.named(repo, digest)).filter((other) => other.tag !== tag);
+    const others = (await this.named(repo, digest, { latest: true })).filter((other) => other.tag !== tag);
     const tags = [...others.slice(1 - MAX_NAMED_TAGS), { tag, etag, checkedAtMs }];
     await this.#set(key("named", repo, digest), { kind: "named", tags }, Math.max(ttlMs, NAMED_MS));
   }
 
   /** The tags by which {@link rememberHead} was told of the manifest. */
-  async named(repo: RepoRef, digest: Digest): Promise<readonly NamedTag[]> {
-    const found = await this.#state.get(key("named", repo, digest));
+  async named(repo: RepoRef, digest: Digest, o?: StateLook): Promise<readonly NamedTag[]> {
+    const found = await this.#state.get(key("named", repo, digest), o);
     return found?.kind === "named" ? found.tags : [];
   }
 
@@ -111,6 +117,15 @@ export class Memory {
 
   async rememberPrivate(repo: RepoRef, atMs: number, ttlMs: number): Promise<void> {
     await this.#set(key("private", repo, ""), { kind: "private", atMs }, ttlMs);
+  }
+
+  /** Whether the repository was found to be public while storage could not tell. */
+  async isPublic(repo: RepoRef): Promise<boolean> {
+    return (await this.#state.get(key("public", repo, "")))?.kind === "public";
+  }
+
+  async rememberPublic(repo: RepoRef, ttlMs: number): Promise<void> {
+    await this.#set(key("public", repo, ""), { kind: "public" }, ttlMs);
   }
 
   /** When the upstream last listed nothing that refers to the manifest; for those that storage has no record of. */
@@ -157,7 +172,7 @@ export class Memory {
 
   /** Forgets what was said of the repository as a whole, its visibility included. */
   async forgetRepository(repo: RepoRef): Promise<void> {
-    await this.#forget(["no-tags", "private"], repo, "");
+    await this.#forget(["no-tags", "private", "public"], repo, "");
     await this.#forget(["no-referrers-api"], repo, "sha256");
     await this.#forget(["no-referrers-api"], repo, "sha512");
   }

@@ -55,6 +55,8 @@ export interface EvictionDeps {
   /** Bytes of unfinished downloads that lie on the storage's own disk and belong to no fill under way. */
   readonly spooledBytes: () => number;
   readonly unsent: Unsent | undefined;
+  /** What was used so lately may still be read by somebody who would lose it. Milliseconds. */
+  readonly graceMs: number;
   /** A blob is gone: what is known of its content in memory goes, too. */
   readonly evicted: (digest: Digest, reason: EvictionReason, bytes: number) => void;
   readonly clock: Clock;
@@ -163,6 +165,7 @@ export class Eviction {
     const delete_ = async (): Promise<number> => {
       const still = index.find(digest) === entry && index.has(entry, HELD) && !index.has(entry, PINNED);
       if (!still || index.usedAtMs(entry) !== usedAtMs) return 0;
+      if (this.#deps.graceMs > 0 && this.#deps.clock.now() - usedAtMs < this.#deps.graceMs) return 0;
       const occupied = index.occupied(entry);
       if ((await this.#deps.unsent?.has(digest, o)) === true) return 0;
       try {

@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import { AccessDeniedError } from "../access/denied-error.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
@@ -6,6 +7,7 @@ import { SingleFlight } from "../base/single-flight.ts";
 import { waitFor } from "../base/wait-for.ts";
 import type { AccessConfig, FreshnessConfig } from "../config/types.ts";
 import { formatReference, formatRepo, type Reference, type RepoRef } from "../oci/reference.ts";
+import { StorageError } from "../storage/blob-store.ts";
 import type { RepoRecord, Repositories } from "../storage/repositories.ts";
 import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
 import type { Caller, Visibility } from "./answers.ts";
@@ -44,6 +46,12 @@ export interface StandingsDeps {
 /** How long the answer to "may everybody read this?" stands. */
 const VISIBILITY_TTL_MS = 24 * 60 * 60 * 1000;
 
+/** How long an answer stands that was given while storage could not be read. */
+const UNREADABLE_TTL_MS = 60 * 60 * 1000;
+
+/** Repositories whose visibility is known without storage: some 5 MB when full. */
+const MAX_SEEN = 20_000;
+
 const PUBLIC: Standing = { visibility: "public", provedAtMs: 0 };
 /** Of a repository that nothing is known of. */
 export const UNKNOWN: Standing = { visibility: "private", provedAtMs: 0 };
@@ -52,9 +60,13 @@ export const UNKNOWN: Standing = { visibility: "private", provedAtMs: 0 };
 export class Standings {
   readonly #deps: StandingsDeps;
   readonly #asking = new SingleFlight<Standing | undefined>();
+  readonly #askingUnread = new SingleFlight<boolean>();
+  /** What storage has said of repositories lately, for when it says nothing. */
+  readonly #seen: LRUCache<string, Visibility>;
 
   constructor(deps: StandingsDeps) {
     this.#deps = deps;
+    this.#seen = new LRUCache({ max: MAX_SEEN, ttl: VISIBILITY_TTL_MS, ttlResolution: 0, perf: deps.clock });
   }
 
   /** True where the caller may have what is not public. */
@@ -96,9 +108,17 @@ export class Standings {
     return standing;
   }
 
-  /** What is known without asking anybody; undefined where nothing is. */
+  /** What is known without asking anybody; undefined where nothing is, or storage cannot tell. */
   async recorded(repo: RepoRef, upstream: Upstream, o: CallOptions): Promise<Standing | undefined> {
-    const record = await this.#deps.repositories.getRepoRecord(repo, o);
+    let record: RepoRecord | undefined;
+    try {
+      record = await this.#deps.repositories.getRepoRecord(repo, o);
+    } catch (error) {
+      if (!(error instanceof StorageError)) {
+        throw error;
+      }
+      return undefined;
+    }
     // What a credential once received stays private after the credential is gone, until its registry shows it to everybody.
     if (record?.visibility !== "private" && !upstream.hasCredential(repo.repository)) {
       return PUBLIC;
@@ -134,10 +154,14 @@ export class Standings {
 
   /** Changes what is recorded only: names that clients make up leave nothing in storage. */
   async #revoke(repo: RepoRef, o: CallOptions): Promise<void> {
-    const record = await this.#deps.repositories.getRepoRecord(repo, o);
-    if (record !== undefined && record.provedAtMs !== 0) {
-      await this.#update(repo, { provedAtMs: 0 }, o);
-    }
+    const { repositories, log } = this.#deps;
+    // Where storage cannot tell, nothing of a private repository is served in any case.
+    await recorded(log, formatRepo(repo), async () => {
+      const record = await repositories.getRepoRecord(repo, o);
+      if (record !== undefined && record.provedAtMs !== 0) {
+        await this.#update(repo, { provedAtMs: 0 }, o);
+      }
+    });
   }
 
   /** What is known of the repository now, and whether that stands without asking. Changes nothing. */
@@ -163,8 +187,18 @@ export class Standings {
     call: CallOptions,
   ): Promise<Standing> {
     const { memory, background, clock, freshnessOf } = this.#deps;
-    const { standing: lastKnown, stands, recorded: hasRecord } = await this.known(repo, upstream, call);
+    let known: KnownStanding;
+    try {
+      known = await this.known(repo, upstream, call);
+    } catch (error) {
+      if (!(error instanceof StorageError)) {
+        throw error;
+      }
+      return await this.#unread(repo, upstream, { reference, error }, call);
+    }
+    const { standing: lastKnown, stands, recorded: hasRecord } = known;
     if (stands) {
+      this.#seen.set(formatRepo(repo), lastKnown.visibility);
       return lastKnown;
     }
     const asked = await reference();
@@ -181,6 +215,47 @@ export class Standings {
     const { softDeadlineMs } = freshnessOf(repo.upstream);
     const answer = await waitAtMost(asking, softDeadlineMs, { clock, signal: call.signal });
     return answer === LATE ? lastKnown : (answer.value ?? lastKnown);
+  }
+
+  /**
+   * The standing while storage cannot tell: public repositories are served on, by what was known of them or by what their
+   * upstream says now. Everything else could be private, and is refused with storage's own error.
+   */
+  async #unread(
+    repo: RepoRef,
+    upstream: Upstream,
+    o: { readonly reference: () => Promise<Reference | undefined>; readonly error: StorageError },
+    call: CallOptions,
+  ): Promise<Standing> {
+    const { memory, background } = this.#deps;
+    const name = formatRepo(repo);
+    const seen = this.#seen.get(name);
+    if (seen === "public" || (seen === undefined && (await memory.isPublic(repo)))) {
+      return PUBLIC;
+    }
+    const asked = seen === "private" ? undefined : await o.reference();
+    if (asked === undefined) {
+      throw o.error;
+    }
+    const asking = background.own((signal) =>
+      this.#askingUnread.run(`${name} ${formatReference(asked)}`, { signal }, async (shared) => {
+        const isPublic = await upstream.isPublic(repo.repository, asked, { ...call, signal: shared });
+        if (isPublic) {
+          await memory.rememberPublic(repo, UNREADABLE_TTL_MS);
+        }
+        return isPublic;
+      }),
+    );
+    try {
+      if ((await waitFor(asking, call.signal)).value) {
+        return PUBLIC;
+      }
+    } catch (error) {
+      if (!(error instanceof UpstreamError)) {
+        throw error;
+      }
+    }
+    throw o.error;
   }
 
   /** Asks as nobody. Undefined where that told nothing; then it is not asked again for a moment. */

@@ -59,8 +59,8 @@ export async function lookAtTag(
   return {
     entry,
     held: entry === undefined || manifest === undefined ? undefined : { entry, manifest },
-    head: await memory.head(repo, tag),
-    absence: await memory.absence("tag", repo, tag),
+    head: await memory.head(repo, tag, o),
+    absence: await memory.absence("tag", repo, tag, o),
   };
 }
 

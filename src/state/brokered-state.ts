@@ -1,11 +1,9 @@
 import type { CallOptions } from "../base/call.ts";
+import { lookNear, type Near } from "./near.ts";
 import type { StateStore } from "./state-store.ts";
 
 /** A parent that has not answered by then counts as not knowing: what is asked only saves work. */
 const ANSWER_MS = 250;
-
-/** How long what another worker has written is believed without looking again. */
-const NEAR_MS = 1_000;
 
 const GET = "state.get";
 const SET = "state.set";
@@ -23,27 +21,24 @@ export interface StateLine {
  * A worker's state: the parent's, with this process's own memory in front of it unless what others write must be seen at
  * once.
  */
-export function createBrokeredState<V>(line: StateLine, name: string, near: StateStore<V> | undefined): StateStore<V> {
+export function createBrokeredState<V>(
+  line: StateLine,
+  name: string,
+  near: StateStore<Near<V>> | undefined,
+): StateStore<V> {
   return {
-    async get(key) {
-      const known = await near?.get(key);
-      if (known !== undefined) {
-        return known;
-      }
-      try {
-        const value = await line.ask(GET, [name, key], { signal: AbortSignal.timeout(ANSWER_MS) });
-        // What this process's own code has written, come back as it was.
-        const found = (value ?? undefined) as V | undefined;
-        if (found !== undefined) {
-          await near?.set(key, found, NEAR_MS);
+    get: (key, o) =>
+      lookNear(near, key, o, async () => {
+        try {
+          const value = await line.ask(GET, [name, key], { signal: AbortSignal.timeout(ANSWER_MS) });
+          // What this process's own code has written, come back as it was.
+          return { value: (value ?? undefined) as V | undefined };
+        } catch {
+          return undefined;
         }
-        return found;
-      } catch {
-        return undefined;
-      }
-    },
+      }),
     async set(key, value, ttlMs) {
-      await near?.set(key, value, ttlMs);
+      await near?.set(key, { value }, ttlMs);
       line.tell(SET, [name, key, value, ttlMs]);
     },
     async delete(key) {

@@ -3,6 +3,7 @@ import type { Log } from "../base/log.ts";
 import type { StateConfig } from "../config/types.ts";
 import { createBrokeredState, type StateLine } from "./brokered-state.ts";
 import { createMemoryState } from "./memory-state.ts";
+import type { Near } from "./near.ts";
 import { connectRedis, type RedisConnection, type StateObserver } from "./redis-connection.ts";
 import type { StateStore } from "./state-store.ts";
 
@@ -39,7 +40,7 @@ export async function openState(config: StateConfig, deps: OpenStateDeps): Promi
   if (config.driver === "memory" && parent !== undefined) {
     return {
       store<V>(name: string, { shared }: Sharing = SOON): StateStore<V> {
-        return createBrokeredState<V>(parent, name, shared === "soon" ? memory<V>() : undefined);
+        return createBrokeredState<V>(parent, name, shared === "soon" ? memory<Near<V>>() : undefined);
       },
       redis: undefined,
       close: async () => {},
@@ -55,7 +56,7 @@ export async function openState(config: StateConfig, deps: OpenStateDeps): Promi
   return {
     store<V>(name: string, { shared }: Sharing = SOON): StateStore<V> {
       const namespace = `${config.redis.prefix}${name}`;
-      return createRedisState<V>({ connection, namespace, ...(shared === "soon" ? { near: memory<V>() } : {}) });
+      return createRedisState<V>({ connection, namespace, ...(shared === "soon" ? { near: memory<Near<V>>() } : {}) });
     },
     redis: connection,
     close: () => connection.close(),

@@ -1,10 +1,8 @@
 import KeyvRedis from "@keyv/redis";
 import { Keyv } from "keyv";
+import { lookNear, type Near } from "./near.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 import type { StateStore } from "./state-store.ts";
-
-/** How long what another process has written is believed without looking again. */
-const NEAR_MS = 1_000;
 
 export interface RedisStateDeps<V> {
   readonly connection: RedisConnection;
@@ -14,7 +12,7 @@ export interface RedisStateDeps<V> {
    * This process's own memory: asked first, and all there is while Redis is out. Left out where what other processes write
    * must be seen at once.
    */
-  readonly near?: StateStore<V>;
+  readonly near?: StateStore<Near<V>>;
 }
 
 /** State that several processes share. */
@@ -29,19 +27,9 @@ export function createRedisState<V>({ connection, namespace, near }: RedisStateD
   const keyv = new Keyv<V>(adapter, { namespace, useKeyPrefix: false, throwOnErrors: true });
   keyv.on("error", () => {});
   return {
-    async get(key) {
-      const known = await near?.get(key);
-      if (known !== undefined) {
-        return known;
-      }
-      const answer = await connection.run(() => keyv.get(key));
-      if (answer?.value !== undefined) {
-        await near?.set(key, answer.value, NEAR_MS);
-      }
-      return answer?.value;
-    },
+    get: (key, o) => lookNear(near, key, o, () => connection.run(() => keyv.get(key))),
     async set(key, value, ttlMs) {
-      await near?.set(key, value, ttlMs);
+      await near?.set(key, { value }, ttlMs);
       await connection.run(() => keyv.set(key, value, Math.ceil(ttlMs)));
     },
     async delete(key) {

@@ -10,7 +10,7 @@ import { parseKey } from "./layout.ts";
 import { type MeasureDeps, measuredBlobs, measuredObjects } from "./measured.ts";
 import { openBucket } from "./s3/bucket.ts";
 import { DISK_IN_FRONT } from "./s3/retrying.ts";
-import { createS3BlobStore } from "./s3/s3-blob-store.ts";
+import { createS3BlobStore, PRESIGNED_S } from "./s3/s3-blob-store.ts";
 import { createS3SmallObjects } from "./s3/s3-small-objects.ts";
 import { UploadSweeper } from "./s3/upload-sweeper.ts";
 import type { SmallObjects } from "./small-objects.ts";
@@ -30,6 +30,8 @@ export interface Storage {
   readonly root: OpenRoot | undefined;
   /** Where there is a bucket behind `blobs`, which then are the disk's. */
   readonly tiers: Tiers | undefined;
+  /** What was used so many milliseconds ago may still be read, and must not go; 0 where readers keep what they have open. */
+  readonly graceMs: number;
   close(): Promise<void>;
 }
 
@@ -58,6 +60,9 @@ export interface StorageDeps {
 
 /** Share of what the disk may hold that may wait for the bucket: the rest can make room for what is pulled meanwhile. */
 const WAITING_SHARE = 0.8;
+
+/** Longer than an address that clients were sent to is good for, and than a body takes to be begun. */
+const BUCKET_GRACE_MS = 1.5 * PRESIGNED_S * 1000;
 
 /** A pull reads the same few links and records several times; another Weir's writes to the bucket are seen after so long. */
 const SHARED_AGE_MS = 5_000;
@@ -95,6 +100,7 @@ async function openFolder(config: StorageLocation, { clock, log, use, measure }:
       objects: createCachedObjects(objects, age),
       root,
       tiers: undefined,
+      graceMs: 0,
       async close() {
         await blobs.close();
         await root.close();
@@ -126,6 +132,7 @@ async function openS3(config: StorageLocation, deps: StorageDeps): Promise<Stora
     objects: createCachedObjects(objects, { clock: deps.clock, maxAgeMs: SHARED_AGE_MS }),
     root: undefined,
     tiers: undefined,
+    graceMs: BUCKET_GRACE_MS,
     async close() {
       await sweeper.stop();
       await blobs.close();
@@ -217,6 +224,7 @@ async function openTiered(config: StorageLocation, deps: StorageDeps): Promise<S
         return store;
       },
     },
+    graceMs: 0,
     close,
   };
 }

@@ -11,8 +11,8 @@ import { startRegistry } from "../support/registry.ts";
 import { toolTest } from "../support/tools.ts";
 
 const PROJECT = join(import.meta.dirname, "../..");
-/** The packages are installed twice. */
-const TIMEOUT_MS = 400_000;
+/** The packages are installed twice, and copied as often. */
+const TIMEOUT_MS = 900_000;
 
 let stack: AsyncDisposableStack;
 
@@ -88,6 +88,9 @@ toolTest(
     expect(await health()).toBe(0);
     const probe = await image.podman(["exec", "weir", "node", "-e", `console.log(process.getuid()); ${WRITES}`]);
     expect(probe.stdout.trim().split("\n")).toEqual(["65532", "/var/lib/weir"]);
+
+    const stats = await image.podman(["exec", "weir", "node", "dist/main.js", "stats", "--json"]);
+    expect(JSON.parse(stats.stdout.trim().split("\n").at(-1) ?? "")).toMatchObject({ done: true });
 
     const path = "/v2/reg.example/team/small";
     const manifest = await httpRequest(`http://127.0.0.1:5000${path}/manifests/1`, { network: lab });

@@ -3,6 +3,7 @@
  * leases and goes on, another one is killed. By hand with a large blob of 6 GiB: `npm run soak:fleet`; over S3 with
  * `WEIR_TEST_FLEET_SOAK_S3=1`.
  */
+import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 import { digestOf } from "../../src/oci/digest.ts";
@@ -36,11 +37,16 @@ const LAYERS = 24;
 /** Every tenth image has the large blob as a layer. */
 const LARGE_EVERY = 10;
 /**
- * What an interrupted download may cost: what the dead or frozen replica's kernel and the origin's had taken of it, and no
- * more than the few chunks that had not come to the others yet.
+ * What an interrupted download may cost: what lies in the two kernels' socket buffers (half of a receive buffer is window) and
+ * a few chunks on their way to the other replicas. Cuts cost nothing.
  */
-const BUFFER = 8 * MiB;
+const BUFFER = largestBuffer("rmem") / 2 + largestBuffer("wmem") + 2 * MiB;
 const WHOLE_TEST_MS = 120_000 + (LARGEST / MiB) * 400;
+
+function largestBuffer(kind: "rmem" | "wmem"): number {
+  const [, , most] = readFileSync(`/proc/sys/net/ipv4/tcp_${kind}`, "utf8").trim().split(/\s+/);
+  return Number(most);
+}
 
 interface SoakImage {
   readonly repository: string;

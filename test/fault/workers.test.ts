@@ -1,4 +1,6 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type BlobOrigin, startBlobOrigin } from "../support/blob-origin.ts";
 import { getBlob } from "../support/blob-pull.ts";
@@ -8,10 +10,14 @@ import { expectStatus, hubUpstream } from "../support/hub-weir.ts";
 import { smallImage } from "../support/images.ts";
 import { metricOf } from "../support/metrics.ts";
 import { httpRequest } from "../support/network.ts";
-import { until } from "../support/processes.ts";
+import { freePort, tempFolder, until } from "../support/processes.ts";
+import { startRedis } from "../support/redis.ts";
 import { startHubDouble } from "../support/registries/dockerhub.ts";
+import { describeS3, objectsBelow, s3Config, s3Section } from "../support/s3-store.ts";
 import { heldBlobs, spooledFiles } from "../support/store-files.ts";
+import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
+import { startWeirs } from "../support/weir-fleet.ts";
 
 const MiB = 1024 * 1024;
 const WHOLE_TEST_MS = 120_000;
@@ -201,3 +207,99 @@ test(
   },
   WHOLE_TEST_MS,
 );
+
+test(
+  "a worker that cannot start anew is tried again, the others serve meanwhile, and it is back when it can",
+  async () => {
+    const weir = await start();
+    const blob = seededBlob("broken", 1000);
+    origin.add("app", blob);
+    const config = await readFile(weir.file, "utf8");
+    const [victim] = await workersOf(weir);
+    if (victim === undefined) throw new Error("there are no workers");
+    await writeFile(weir.file, "server: nonsense");
+    process.kill(victim, "SIGKILL");
+    const ended = (): Promise<number> => metricOf(weir.adminUrl, "weir_workers_ended_total");
+    await until("it to fail several times", async () => (await ended()) >= 3);
+    expect(await (await pull(weir, blob)).compare(blob)).toEqual({ bytes: blob.size, complete: true });
+    expectStatus(200, await httpRequest(`${weir.adminUrl}/readyz`));
+    await writeFile(weir.file, config);
+    await until("it to be back", async () => (await metricOf(weir.adminUrl, "weir_workers")) === 3);
+    expect(await workersOf(weir)).toHaveLength(3);
+  },
+  WHOLE_TEST_MS,
+);
+
+toolTest(
+  ["redis-server"],
+  "C1 two replicas of two workers each, over Redis: one download for all four processes, each on a port of its own",
+  async () => {
+    const ports = await Promise.all([adjacentPorts(2), adjacentPorts(2)]);
+    const weirs = await startWeirs(stack, {
+      replicas: 2,
+      workers: 2,
+      redis: await startRedis(stack),
+      cluster: (replica) => ({ listen: `127.0.0.1:${ports[replica]}` }),
+      config: { upstreams: { "registry.example": origin.upstream } },
+    });
+    const blob = stampedBlob("workers-redis", 24 * MiB);
+    origin.add("app", blob);
+    const all = (await Promise.all(weirs.map((weir) => pulls(weir, blob, 6)))).flat();
+    const ends = await Promise.all(all.map((one) => one.compare(blob)));
+    expect(ends).toEqual(Array(12).fill({ bytes: blob.size, complete: true }));
+    expect(origin.ledger).toEqual([[0, blob.size]]);
+    for (const port of ports.flatMap((first) => [first, first + 1])) {
+      expect((await httpRequest(`http://127.0.0.1:${port}/v1/fill`)).status).toBe(403);
+    }
+  },
+  WHOLE_TEST_MS,
+);
+
+describeS3("workers over a bucket", (server) => {
+  test(
+    "C1 two workers: one download, one object, and a hit from every one of them",
+    async () => {
+      const s3 = s3Config(server());
+      const weir = await startWeir(stack, {
+        workers: 2,
+        config: {
+          storage: { driver: "s3", s3: s3Section(s3), spool: { dir: join(await tempFolder(stack), "spool") } },
+          upstreams: { "registry.example": origin.upstream },
+        },
+      });
+      const blob = stampedBlob("workers-s3", 12 * MiB);
+      origin.add("app", blob);
+      const all = await pulls(weir, blob, 6);
+      expect(await Promise.all(all.map((one) => one.compare(blob)))).toEqual(
+        Array(6).fill({ bytes: blob.size, complete: true }),
+      );
+      await until("all workers to be done", async () => (await metricOf(weir.adminUrl, "weir_fills_in_flight")) === 0);
+      const hex = blob.digest.slice("sha256:".length);
+      const kept = (await objectsBelow(server(), s3.prefix)).filter((key) => key.endsWith(`${hex}/data`));
+      expect(kept).toHaveLength(1);
+      const again = await pulls(weir, blob, 4);
+      expect(await Promise.all(again.map((one) => one.compare(blob)))).toEqual(
+        Array(4).fill({ bytes: blob.size, complete: true }),
+      );
+      expect(origin.ledger).toEqual([[0, blob.size]]);
+    },
+    WHOLE_TEST_MS,
+  );
+});
+
+/** The first of so many free ports in a row. */
+async function adjacentPorts(count: number): Promise<number> {
+  for (;;) {
+    const first = await freePort();
+    const free = await Promise.all(Array.from({ length: count }, (_, i) => isFree(first + i)));
+    if (free.every((one) => one)) return first;
+  }
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  return await new Promise((resolve) => {
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}

@@ -65,6 +65,7 @@ test("A3 O3 rules and addresses are live, each refusal names its key and is coun
   expect(await denied(weir)).toEqual([
     'weir_access_denied_total{reason="content"} 2',
     'weir_access_denied_total{reason="address"} 1',
+    'weir_access_denied_total{reason="private"} 0',
   ]);
   // The upstream kept its object and its tokens through all of it, and the tag was fresh.
   expect(hub.ledger.length).toBe(asked);

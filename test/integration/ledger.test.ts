@@ -14,6 +14,9 @@ import { startHubDouble } from "../support/registries/dockerhub.ts";
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 
+/** 24,000 pulls over HTTP, on a machine that may be busy. */
+const WHOLE_TEST_MS = 3 * MINUTE;
+
 const NODES = 40;
 const PERIOD = 10 * MINUTE;
 const PERIODS = 5;
@@ -154,50 +157,54 @@ class FleetNode {
   }
 }
 
-test("M1 thirty tags, forty nodes, twenty pulls each in five periods, two tags moving: Docker Hub is asked the least that is possible", async () => {
-  const clock = new ManualClock();
-  const startMs = clock.now();
-  const hub = await startHubDouble(stack, { now: () => clock.now() });
-  const now = new Map<string, Image>();
-  const put = (of: Tag, image: Image): void => {
-    hub.add(of.repository, image, [of.tag]);
-    now.set(nameOf(of), image);
-  };
-  for (const of of TAGS) put(of, smallImage(nameOf(of)));
-  const weir = await startTestApp(stack, {
-    clock,
-    config: { upstreams: { "docker.io": hubUpstream(hub) }, freshness: { default: "10m", rules: [] } },
-  });
-  const agent = new http.Agent({ keepAlive: true, maxSockets: NODES });
-  stack.defer(() => agent.destroy());
-  const nodes = Array.from({ length: NODES }, () => new FleetNode(weir.url, agent));
+test(
+  "M1 thirty tags, forty nodes, twenty pulls each in five periods, two tags moving: Docker Hub is asked the least that is possible",
+  async () => {
+    const clock = new ManualClock();
+    const startMs = clock.now();
+    const hub = await startHubDouble(stack, { now: () => clock.now() });
+    const now = new Map<string, Image>();
+    const put = (of: Tag, image: Image): void => {
+      hub.add(of.repository, image, [of.tag]);
+      now.set(nameOf(of), image);
+    };
+    for (const of of TAGS) put(of, smallImage(nameOf(of)));
+    const weir = await startTestApp(stack, {
+      clock,
+      config: { upstreams: { "docker.io": hubUpstream(hub) }, freshness: { default: "10m", rules: [] } },
+    });
+    const agent = new http.Agent({ keepAlive: true, maxSockets: NODES });
+    stack.defer(() => agent.destroy());
+    const nodes = Array.from({ length: NODES }, () => new FleetNode(weir.url, agent));
 
-  const floor = new Floor();
-  const moves = scheduleMoves();
-  let pulls = 0;
-  for (const pull of schedulePulls()) {
-    clock.advance(startMs + pull.atMs - clock.now());
-    for (let move = moves[0]; move !== undefined && move.atMs <= pull.atMs; move = moves[0]) {
-      put(move.of, move.to);
-      moves.shift();
+    const floor = new Floor();
+    const moves = scheduleMoves();
+    let pulls = 0;
+    for (const pull of schedulePulls()) {
+      clock.advance(startMs + pull.atMs - clock.now());
+      for (let move = moves[0]; move !== undefined && move.atMs <= pull.atMs; move = moves[0]) {
+        put(move.of, move.to);
+        moves.shift();
+      }
+      const image = floor.pull(pull, now.get(nameOf(pull.of)) ?? smallImage(""));
+      const got = await Promise.all(pull.nodes.map((node) => nodes[node]?.pull(pull.of, image)));
+      expect([pull.atMs, nameOf(pull.of), new Set(got)]).toEqual([
+        pull.atMs,
+        nameOf(pull.of),
+        new Set([image.root.digest]),
+      ]);
+      pulls += got.length;
     }
-    const image = floor.pull(pull, now.get(nameOf(pull.of)) ?? smallImage(""));
-    const got = await Promise.all(pull.nodes.map((node) => nodes[node]?.pull(pull.of, image)));
-    expect([pull.atMs, nameOf(pull.of), new Set(got)]).toEqual([
-      pull.atMs,
-      nameOf(pull.of),
-      new Set([image.root.digest]),
-    ]);
-    pulls += got.length;
-  }
-  expect(pulls).toBe(TAGS.length * NODES * PULLS_PER_NODE);
-  expect(moves).toEqual([]);
+    expect(pulls).toBe(TAGS.length * NODES * PULLS_PER_NODE);
+    expect(moves).toEqual([]);
 
-  // The very first question is how Weir learns where tokens come from.
-  const [first, ...rest] = hub.lines().filter((line) => !line.startsWith("token "));
-  expect(first).toMatch(/^registry HEAD \S+ none 401$/);
-  expect(rest.sort()).toEqual(floor.lines.sort());
-  // In figures: a HEAD for each tag and period, and a GET for each image that a period found: two of either moving tag.
-  expect(hub.count({ method: "HEAD", status: 200 })).toBe(TAGS.length * PERIODS);
-  expect(hub.count({ role: "registry", method: "GET", path: /\/manifests\// })).toBe(TAGS.length + 2 + 2);
-});
+    // The very first question is how Weir learns where tokens come from.
+    const [first, ...rest] = hub.lines().filter((line) => !line.startsWith("token "));
+    expect(first).toMatch(/^registry HEAD \S+ none 401$/);
+    expect(rest.sort()).toEqual(floor.lines.sort());
+    // In figures: a HEAD for each tag and period, and a GET for each image that a period found: two of either moving tag.
+    expect(hub.count({ method: "HEAD", status: 200 })).toBe(TAGS.length * PERIODS);
+    expect(hub.count({ role: "registry", method: "GET", path: /\/manifests\// })).toBe(TAGS.length + 2 + 2);
+  },
+  WHOLE_TEST_MS,
+);

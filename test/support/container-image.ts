@@ -13,8 +13,10 @@ export const CONTAINER_TOOLS = [...LAB_TOOLS, "buildah", "podman", "runc", "npm"
 
 const PROJECT = join(import.meta.dirname, "../..");
 const IMAGE = "localhost/weir:test";
-/** The Dockerfile's RUN, the entrypoint, and what scripts in the image use. */
-const PROGRAMS = ["sh", "env", "mkdir", "chown"];
+/** Some ten thousand files are unpacked and copied, several times. */
+const STEP_MS = 600_000;
+/** What RUN and npm's scripts use. */
+const PROGRAMS = ["sh", "env", "mkdir"];
 /** What the machine's own limits allow in any case. */
 const LIMITS = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"];
 
@@ -49,8 +51,8 @@ export interface ContainerImage {
 export async function buildImage(stack: AsyncDisposableStack, lab: Lab): Promise<ContainerImage> {
   const folder = await tempFolder(stack);
   const env = await engineFiles(folder);
-  const engine = (argv: readonly string[], allowFailure = false, timeoutMs = 300_000): Promise<CommandResult> =>
-    run(lab.command(argv), { env, cwd: PROJECT, allowFailure, timeoutMs });
+  const engine = (argv: readonly string[], allowFailure = false): Promise<CommandResult> =>
+    run(lab.command(argv), { env, cwd: PROJECT, allowFailure, timeoutMs: STEP_MS });
 
   const { base } = await dockerfileNode();
   const root = join(folder, "base");
@@ -157,5 +159,5 @@ async function fillNpmCache(folder: string, cache: string): Promise<void> {
   for (const name of ["package.json", "package-lock.json", ".npmrc"])
     await cp(join(PROJECT, name), join(scratch, name));
   const install = ["npm", "ci", "--ignore-scripts", "--prefer-offline", "--no-progress", "--cache", cache];
-  await run(install, { cwd: scratch, timeoutMs: 300_000 });
+  await run(install, { cwd: scratch, timeoutMs: STEP_MS });
 }

@@ -33,6 +33,8 @@ export interface Member {
   stopServing(): Promise<void>;
   /** While it is true the board does not answer this member. */
   cutOff: boolean;
+  /** While it is pending the member asks the board nothing. */
+  frozen: Promise<void>;
 }
 
 export class Fleet implements AsyncDisposable {
@@ -79,11 +81,16 @@ export class Fleet implements AsyncDisposable {
       address,
       streams,
       cutOff: false,
+      frozen: Promise.resolve(),
       stopServing: () => server.stop(),
       join: (blob: BlobContent, source: FillSource, domain = PUBLIC): Fill =>
         fills.join(domain, blob.digest, source, {}).fill,
     };
-    const leases = board.member(address, () => member.cutOff);
+    const leases = board.member(
+      address,
+      () => member.cutOff,
+      () => member.frozen,
+    );
     this.#stack.defer(() => leases.close());
     const fills = createFills(
       {
@@ -92,7 +99,8 @@ export class Fleet implements AsyncDisposable {
         clock,
         random: () => 0.5,
         log: silentLog,
-        download: DOWNLOAD,
+        // The clock runs on while a test holds bodies back.
+        download: { ...DOWNLOAD, minRate: 0 },
         room: boundlessRoom,
         turns: createFillTurns({ leases, address, peers, store, clock, log: silentLog }),
         observer: { fillStarted() {}, fillEnded() {}, resumed() {}, mismatch() {}, readers() {} },

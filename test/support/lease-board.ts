@@ -17,12 +17,25 @@ export class TestBoard implements LeaseBoard {
     this.#table = new LeaseTable(clock);
   }
 
-  /** One process's leases. `cutOff` keeps it from the board. */
-  member(address: string | undefined, cutOff: () => boolean = () => false): Leases {
+  /** One process's leases. `cutOff` keeps it from the board; while `frozen` is pending it does not even ask. */
+  member(
+    address: string | undefined,
+    cutOff: () => boolean = () => false,
+    frozen: () => Promise<void> = async () => {},
+  ): Leases {
     const board: LeaseBoard = {
-      acquire: async (name, row) => (cutOff() ? "unknown" : await this.acquire(name, row)),
-      renew: async (name, row) => (cutOff() ? "unknown" : await this.renew(name, row)),
-      release: async (name, token) => (cutOff() ? undefined : await this.release(name, token)),
+      acquire: async (name, row) => {
+        await frozen();
+        return cutOff() ? "unknown" : await this.acquire(name, row);
+      },
+      renew: async (name, row) => {
+        await frozen();
+        return cutOff() ? "unknown" : await this.renew(name, row);
+      },
+      release: async (name, token) => {
+        await frozen();
+        if (!cutOff()) await this.release(name, token);
+      },
     };
     const newToken = (): string => {
       this.#tokens += 1;

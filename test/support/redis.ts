@@ -1,4 +1,4 @@
-/** A redis-server of one's own, and a line to it that can be slow. For tests behind `toolTest(["redis-server"], …)`. */
+/** A redis-server of one's own, and a line to it (or to anything else) that can be slow or cut. For tests behind `toolTest(["redis-server"], …)`. */
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
@@ -72,12 +72,25 @@ export interface SlowLine {
   readonly port: number;
   /** Milliseconds that everything the server says is kept back from now on. */
   delayMs: number;
+  /** While it is, nothing passes either way, and nobody is told: what was sent arrives when it is mended. */
+  cut: boolean;
 }
 
 /** A TCP line to a local port. */
 export async function slowLine(stack: AsyncDisposableStack, target: number): Promise<SlowLine> {
   const sockets = new Set<Socket>();
-  const line = { port: 0, delayMs: 0 };
+  let cut = false;
+  const line = {
+    port: 0,
+    delayMs: 0,
+    get cut() {
+      return cut;
+    },
+    set cut(now: boolean) {
+      cut = now;
+      for (const socket of sockets) now ? socket.pause() : socket.resume();
+    },
+  };
   const server = createServer((near) => {
     const far = connect(target, "127.0.0.1");
     let sent = Promise.resolve();
@@ -91,6 +104,7 @@ export async function slowLine(stack: AsyncDisposableStack, target: number): Pro
       });
     }
     near.on("data", (data) => far.write(data));
+    if (cut) for (const socket of [near, far]) socket.pause();
     far.on("data", (data) => {
       const ms = line.delayMs;
       sent = sent.then(async () => {

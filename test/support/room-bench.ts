@@ -27,6 +27,7 @@ export interface RoomBenchOptions {
   readonly objects?: SmallObjects;
   readonly clock?: ManualClock;
   readonly limits?: Partial<RoomLimits>;
+  readonly graceMs?: number;
 }
 
 /** A room over a store in memory, with a clock that the test turns, and a note of all that it evicts. */
@@ -56,6 +57,7 @@ export class RoomBench implements AsyncDisposable {
       repositories: this.repositories,
       records: createRoomRecords(this.objects, this.store),
       limits: () => this.limits,
+      graceMs: o.graceMs ?? 0,
       spooledBytes: () => this.spooledBytes,
       forget: (digest) => this.evicted.push({ digest, reason }),
       clock: this.clock,

@@ -48,7 +48,9 @@ class TieredBlobStore implements BlobStore {
   }
 
   async stat(digest: Digest, o: CallOptions): Promise<BlobStat | undefined> {
-    return (await this.#deps.disk.stat(digest, o)) ?? (await this.#behind(digest, o, (bucket) => bucket.stat(digest, o)));
+    return (
+      (await this.#deps.disk.stat(digest, o)) ?? (await this.#behind(digest, o, (bucket) => bucket.stat(digest, o)))
+    );
   }
 
   async open(digest: Digest, o: CallOptions): Promise<OpenBlob | undefined> {

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { CallOptions } from "../../base/call.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
+import { SingleFlight } from "../../base/single-flight.ts";
 import { StorageError } from "../blob-store.ts";
 import { parseKey, RECORDS_PREFIX } from "../layout.ts";
 import type { ObjectStat, SmallObjects } from "../small-objects.ts";
@@ -29,6 +30,7 @@ export function createTieredSmallObjects(deps: TieredSmallObjectsDeps): SmallObj
 class TieredSmallObjects implements SmallObjects {
   readonly #deps: TieredSmallObjectsDeps;
   readonly #compared: LRUCache<string, true>;
+  readonly #asking = new SingleFlight<Uint8Array | undefined>();
 
   constructor(deps: TieredSmallObjectsDeps) {
     this.#deps = deps;
@@ -102,7 +104,7 @@ class TieredSmallObjects implements SmallObjects {
   async #fetch(key: string, near: Uint8Array | undefined, o: CallOptions): Promise<Uint8Array | undefined> {
     const { disk, queue, log } = this.#deps;
     if ((await queue.errand(key, o)) === "keep") return near;
-    const far = await this.#behind(key, o, (bucket) => bucket.get(key, o));
+    const far = await this.#behind(key, o, (bucket) => this.#getBehind(bucket, key, o));
     if (far === undefined || (near !== undefined && Buffer.compare(near, far) === 0)) return near;
     // Written here while it was read there, it is newer here.
     if ((await queue.errand(key, o)) !== undefined) return await disk.get(key, o);
@@ -113,6 +115,12 @@ class TieredSmallObjects implements SmallObjects {
       log.debug({ err: error, key }, "what S3 has cannot be kept on the disk");
     }
     return far;
+  }
+
+  /** One request for all who ask at once, unless they want to know what was written a moment ago. */
+  async #getBehind(bucket: SmallObjects, key: string, o: CallOptions): Promise<Uint8Array | undefined> {
+    if (o.latest === true) return await bucket.get(key, o);
+    return (await this.#asking.run(key, o, (signal) => bucket.get(key, { signal }))).value;
   }
 
   /** Undefined, too, where the bucket cannot be asked. */

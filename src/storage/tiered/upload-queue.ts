@@ -3,7 +3,8 @@
  * before the thing itself: a crash, or an outage of days, loses nothing.
  *
  * Things are sent in the order of writing (design, section 5): a link never before the blob that was written before it, a tag
- * never before its links, a record never before its tag. Several are on their way at once.
+ * never before its links, a record never before its tag. That a repository is private is known before anything that it has.
+ * Several are on their way at once.
  */
 import type { CallOptions } from "../../base/call.ts";
 import type { Clock } from "../../base/clock.ts";
@@ -185,7 +186,7 @@ export class UploadQueue {
     const { errand, bytes = 0 } = o;
     return await this.#locks.run(key, async () => {
       const before = this.#find(key);
-      if (before === undefined && errand === "keep" && this.#isFull()) return undefined;
+      if (before === undefined && errand === "keep" && this.#isFull(bytes)) return undefined;
       const entry: Entry = { key, errand, bytes, seq: this.#next(), atMs: clock.now(), ready: false };
       if (before?.errand !== errand) await notes.put(uploadNoteKey(key), formatNote(entry), o);
       if (before !== undefined) this.#remove(before);
@@ -194,13 +195,14 @@ export class UploadQueue {
     });
   }
 
-  #isFull(): boolean {
+  #isFull(more: number): boolean {
     const { maxBytes, log } = this.#deps;
-    const isFull = this.#entries >= MAX_ENTRIES || this.#bytes >= (maxBytes() ?? Number.POSITIVE_INFINITY);
+    const tooLarge = more > 0 && this.#bytes + more > (maxBytes() ?? Number.POSITIVE_INFINITY);
+    const isFull = tooLarge || this.#entries >= MAX_ENTRIES;
     if (isFull && !this.#toldFull) {
+      this.#toldFull = true;
       log.error({ ...this.waiting }, "too much waits to be sent to S3: what comes now is kept on the disk only");
     }
-    this.#toldFull = isFull;
     return isFull;
   }
 
@@ -286,6 +288,7 @@ export class UploadQueue {
   #recovered(): void {
     if (this.#failures === 0) return;
     this.#failures = 0;
+    this.#toldFull = false;
     this.#deps.log.info({ ...this.waiting }, "S3 takes what is held again");
   }
 
@@ -325,10 +328,11 @@ export class UploadQueue {
   }
 }
 
-/** Content, what names it, what names that, and what is known of it. */
+/** Content, and whether it may be read; what names it, what names that, and what is known of it. */
 function rankOf(key: string): number {
   switch (parseKey(key)?.kind) {
     case "blob":
+    case "repository-record":
       return 0;
     case "layer":
     case "mark":

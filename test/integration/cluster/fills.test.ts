@@ -78,14 +78,15 @@ test("C1 a frozen process that goes on finds its turn taken, and follows the oth
   frozen.sendUpTo(2 * MIB);
   const first = readAll(a.join(blob, frozen));
   await eventually("the first to have begun", () => frozen.sent >= 2 * MIB);
-  a.cutOff = true;
+  const thaw = Promise.withResolvers<void>();
+  a.frozen = thaw.promise;
   // Past its lease in one step: it has not renewed meanwhile.
   fleet.clock.advance(10_001);
   const living = new ScriptedSource({ blob });
   living.sendUpTo(4 * MIB);
   const second = readAll(b.join(blob, living));
   await eventually("the second to have begun", () => living.sent >= 4 * MIB);
-  a.cutOff = false;
+  thaw.resolve();
   await eventually("the first to follow", () => frozen.openBodies === 0);
   living.sendUpTo(blob.size);
   expect((await first).equals(bytesOf(blob))).toBe(true);

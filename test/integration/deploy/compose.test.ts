@@ -48,7 +48,6 @@ const service = z.strictObject({
   }),
 });
 const compose = z.strictObject({
-  name: z.string(),
   "x-weir": z.unknown(),
   "x-fleet": z.unknown(),
   services: z.record(z.string(), service),
@@ -188,6 +187,12 @@ describe("docker-compose.yml", () => {
       expect(stdout).toContain("NOAUTH");
     },
   );
+
+  toolTest(["docker-compose"], "docker-compose finds nothing wrong with the file", async () => {
+    const compose = ["docker-compose", "--file", join(PROJECT, "docker-compose.yml")];
+    expect((await run([...compose, "config", "--services"])).stdout.trim().split("\n")).toContain("weir");
+    await run([...compose, "--profile", "stack", "config", "--quiet"]);
+  });
 
   toolTest(["promtool"], "promtool finds nothing wrong with Prometheus' configuration", async () => {
     await run(["promtool", "check", "config", join(PROJECT, "deploy/compose/prometheus.yml")]);

@@ -1,16 +1,22 @@
 /** The Helm chart: what it renders fits together, and Weir takes the configuration in it. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
+import { parse } from "yaml";
 import { z } from "zod";
 import type { Config } from "../../../src/config/types.ts";
 import { imageEnvironment, PROJECT, parseDeployed } from "../../support/deployed-config.ts";
 import { CHART_TOOLS, type Chart, type KubernetesObject, openChart } from "../../support/helm/chart.ts";
 import { run, tempFolder } from "../../support/processes.ts";
-import { toolTest } from "../../support/tools.ts";
+import { missing, toolTest } from "../../support/tools.ts";
 
 const TIMEOUT_MS = 120_000;
 const MAIN = new URL("../../../src/main.ts", import.meta.url).pathname;
+
+/** How a configuration takes a text from a mounted Secret. */
+function fromFile(path: string): string {
+  return `\${file:/run/secrets/${path}}`;
+}
 
 const REPLICAS = {
   replicaCount: 3,
@@ -21,8 +27,8 @@ const REPLICAS = {
       driver: "s3",
       s3: {
         bucket: "mirror",
-        accessKeyId: "${file:/run/secrets/s3/id}",
-        secretAccessKey: "${file:/run/secrets/s3/key}",
+        accessKeyId: fromFile("s3/id"),
+        secretAccessKey: fromFile("s3/key"),
       },
     },
     state: { driver: "redis", redis: { url: "redis://redis.registry.svc:6379" } },
@@ -33,6 +39,7 @@ const SECRETS = {
   "s3/id": "an id",
   "s3/key": "a key",
   "hub/password": "hub!",
+  "redis/password": "redis!",
 };
 
 /** What the tests look at; the rest of Kubernetes' own schema is not looked at here. */
@@ -67,8 +74,15 @@ const workload = z.looseObject({
   }),
 });
 
+const built = new AsyncDisposableStack();
 let stack: AsyncDisposableStack;
 let chart: Chart;
+
+beforeAll(async () => {
+  if (missing(CHART_TOOLS) === undefined) chart = await openChart(built);
+});
+
+afterAll(() => built.disposeAsync());
 
 beforeEach(() => {
   stack = new AsyncDisposableStack();
@@ -125,7 +139,6 @@ toolTest(
   CHART_TOOLS,
   "with the defaults there is one Weir with a volume of its own",
   async () => {
-    chart = await openChart(stack);
     const objects = await chart.render({});
     expect(kinds(objects)).toEqual([
       "ConfigMap weir",
@@ -168,7 +181,6 @@ toolTest(
   CHART_TOOLS,
   "replicas share a bucket and a Redis, and find each other by the pods' addresses",
   async () => {
-    chart = await openChart(stack);
     const objects = await chart.render({
       ...REPLICAS,
       networkPolicy: { enabled: true },
@@ -188,7 +200,7 @@ toolTest(
     expect(pod.volumes).toContainEqual({ name: "data", emptyDir: { sizeLimit: "20Gi" } });
     const config = await weirConfig(objects);
     expect(config.cluster).toMatchObject({ advertise: "10.1.2.3:5002", listen: { host: "0.0.0.0", port: 5002 } });
-    expect(config.cluster?.secret.expose()).toBe("0123456789abcdef");
+    expect(config.cluster?.secret.reveal()).toBe("0123456789abcdef");
     expect(config.storage.s3?.bucket).toBe("mirror");
     expect(pod.containers[0].env).toContainEqual({
       name: "POD_IP",
@@ -223,8 +235,7 @@ toolTest(
   CHART_TOOLS,
   "credentials come from Secrets, and stand in no rendered object",
   async () => {
-    chart = await openChart(stack);
-    const credentials = [{ label: "hub", username: "me", password: "${file:/run/secrets/hub/password}" }];
+    const credentials = [{ label: "hub", username: "me", password: fromFile("hub/password") }];
     const values = { secrets: ["hub"], config: { upstreams: { "docker.io": { credentials } } } };
     const objects = await chart.render(values);
     const pod = expectSound(find(objects, "StatefulSet"));
@@ -254,9 +265,24 @@ toolTest(
 
 toolTest(
   CHART_TOOLS,
+  "the README's examples work",
+  async () => {
+    const readme = await readFile(join(PROJECT, "deploy/helm/weir/README.md"), "utf8");
+    const examples = [...readme.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text = ""]) => parse(text));
+    expect(examples).toHaveLength(3);
+    for (const values of examples) {
+      const objects = await chart.render(values);
+      expectSound(find(objects, "StatefulSet"));
+      await weirConfig(objects);
+    }
+  },
+  TIMEOUT_MS,
+);
+
+toolTest(
+  CHART_TOOLS,
   "values that cannot work are refused, with what to do",
   async () => {
-    chart = await openChart(stack);
     const refused: [Readonly<Record<string, unknown>>, string][] = [
       [{ replicas: 2 }, "Additional property replicas is not allowed"],
       [{ replicaCount: 0 }, "replicaCount: Must be greater than or equal to 1"],
@@ -278,13 +304,12 @@ toolTest(
   CHART_TOOLS,
   "nodes get what weir hosts makes of the configuration, and no credential",
   async () => {
-    chart = await openChart(stack);
     const values = {
       nodeConfig: { enabled: true, url: "http://127.0.0.1:30500" },
       config: {
         upstreams: {
           "docker.io": {
-            credentials: [{ label: "hub", username: "me", password: "${file:/run/secrets/hub/password}" }],
+            credentials: [{ label: "hub", username: "me", password: fromFile("hub/password") }],
             endpoints: ["https://registry-1.docker.io", { url: "https://mirror.example", credentials: ["hub"] }],
           },
           "reg.example:5000": { aliases: ["old.example"] },

@@ -47,6 +47,7 @@ test("one line for a request, with what was asked and what became of it; the sam
   expect(front.answered).toEqual([
     {
       upstream: "docker.io",
+      repository: "library/nginx",
       kind: "blob",
       method: "GET",
       status: 200,

@@ -349,8 +349,6 @@ describe("what is not built yet is refused with a sentence that says so", () => 
   test.each<[string, unknown]>([
     ["server.accelRedirect", { server: { accelRedirect: true } }],
     ["server.tls.clientCa", { server: { tls: { cert: "a", key: "b", clientCa: "c" } } }],
-    ["storage.driver", { storage: { driver: "tiered" } }],
-    ["storage.tiered", { storage: { tiered: {} } }],
     ...["htpasswd", "token", "oidc", "mtls"].map((mode): [string, unknown] => ["access.mode", { access: { mode } }]),
     ["access.rules", { access: { rules: [] } }],
     ["telemetry.otlpEndpoint", { telemetry: { otlpEndpoint: "http://x" } }],

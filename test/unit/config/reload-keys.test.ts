@@ -78,6 +78,7 @@ const LIVE_KEYS = [
   "storage.lowWater",
   "storage.maxAge",
   "storage.pins",
+  "storage.s3.maxSize",
   "telemetry.logLevel",
 ];
 

@@ -77,3 +77,25 @@ describe("what does not go together is refused", () => {
     expect(s3Of({ ...section, publicEndpoint: "https://s3.example" })?.redirect).toBe(true);
   });
 });
+
+test("each limit has its own key: a disk's is storage.maxSize, a bucket's storage.s3.maxSize", () => {
+  expect(s3Of({ bucket: "mirror" })?.maxSize).toBeUndefined();
+  expect(s3Of({ bucket: "mirror", maxSize: "2TiB" })?.maxSize).toBe(2 * 2 ** 40);
+  expect(problemsOf({ driver: "s3", s3: { bucket: "mirror" }, maxSize: "1GiB" })).toEqual([
+    "storage.maxSize: bounds a disk, and there is none with storage.driver s3; the bucket's is storage.s3.maxSize",
+  ]);
+  expect(problemsOf({ driver: "tiered", s3: { bucket: "mirror" }, maxSize: "1GiB" })).toEqual([]);
+});
+
+test("a disk in front of a bucket is a disk of one's own, and clients are not sent past it", () => {
+  expect(problemsOf({ driver: "tiered" })).toEqual([
+    "storage.s3: is missing, although storage.driver is tiered; it names at least the bucket",
+  ]);
+  const filesystem = { root: "data", shared: true };
+  const s3 = { bucket: "mirror", redirect: true, maxSize: "1TiB" };
+  expect(problemsOf({ driver: "tiered", filesystem, s3, spool: { dir: "spool" } })).toEqual([
+    "storage.filesystem.shared: does not go with storage.driver tiered: each Weir has a disk of its own there",
+    "storage.s3.maxSize: does not go with storage.driver tiered, where storage.maxSize bounds the disk: leave it out",
+    "storage.s3.redirect: does not go with storage.driver tiered, where what is held is read from the disk",
+  ]);
+});

@@ -35,7 +35,11 @@ test.each<readonly [Partial<FreshnessFacts>, string, string]>([
   [{ known: undefined, absenceRemembered: true }, "refuse", "freshness.negative"],
   [{ ...known(HOUR), asked: "absent" }, "stale", "freshness.onGone keeps"],
   [{ ...known(HOUR), asked: "absent", config: { ...FRESHNESS, onGone: "drop" } }, "refuse", "does not keep"],
-  [{ ...known(HOUR), asked: "absent", visibility: "private", provedAtMs: NOW }, "refuse", "what is private is not kept"],
+  [
+    { ...known(HOUR), asked: "absent", visibility: "private", provedAtMs: NOW },
+    "refuse",
+    "what is private is not kept",
+  ],
   [{ ...known(HOUR), asked: "credential" }, "stale", "configured credential"],
   [{ ...known(HOUR), spared: "all" }, "stale", "freshness.whenBudgetLow"],
 ])("%j: %s, since %s", (facts, does, why) => {

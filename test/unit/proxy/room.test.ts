@@ -127,6 +127,22 @@ describe("eviction", () => {
     expect([await bench.holds(a), await bench.holds(d)]).toEqual([true, true]);
   });
 
+  test("S4 in a bucket nothing goes that somebody may still be reading, however full it is", async () => {
+    const graceMs = 15 * 60_000;
+    await using bench = await new RoomBench({ limits: { total: marks(10_000) }, graceMs }).started();
+    const a = await bench.keep("a", 5000, repo);
+    bench.clock.advance(graceMs - 60_000);
+    const b = await bench.keep("b", 6000, repo);
+    await bench.settled();
+    expect(await bench.room.emergency(1, call)).toBe(false);
+    expect(bench.evicted).toEqual([]);
+    bench.clock.advance(120_000);
+    bench.room.limitsChanged();
+    await bench.settled();
+    expect(bench.evicted).toEqual([{ digest: a, reason: "room" }]);
+    expect(await bench.holds(b)).toBe(true);
+  });
+
   test("S3 a layer that two repositories have is counted once, and goes once", async () => {
     await using bench = await new RoomBench({ limits: { total: marks(10_000) } }).started();
     const layer = await bench.keep("layer", 5000, repo);

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { silentLog } from "../../../src/base/log.ts";
 import { brokerState, createBrokeredState } from "../../../src/state/brokered-state.ts";
 import { createMemoryState } from "../../../src/state/memory-state.ts";
+import type { Near } from "../../../src/state/near.ts";
 import type { StateStore } from "../../../src/state/state-store.ts";
 import { ManualClock } from "../../support/manual-clock.ts";
 import { linePair } from "../../support/port-pair.ts";
@@ -36,7 +37,7 @@ test("C2 without the parent a worker goes by its own memory", async () => {
   const clock = new ManualClock();
   const { parent, worker, die } = linePair();
   brokerState(parent, parentStores(clock));
-  const near = createMemoryState<number>({ clock, log: silentLog });
+  const near = createMemoryState<Near<number>>({ clock, log: silentLog });
   const state = createBrokeredState<number>(worker, "x", near);
   await state.set("a", 1, 60_000);
   die();
@@ -51,11 +52,48 @@ test("what another worker wrote is believed for a second, then looked up again",
   const stores = parentStores(clock);
   const { parent, worker } = linePair();
   brokerState(parent, stores);
-  const state = createBrokeredState<number>(worker, "x", createMemoryState<number>({ clock, log: silentLog }));
+  const state = createBrokeredState<number>(worker, "x", createMemoryState<Near<number>>({ clock, log: silentLog }));
   await stores("x").set("a", 1, 60_000);
   expect(await state.get("a")).toBe(1);
   await stores("x").set("a", 2, 60_000);
   expect(await state.get("a")).toBe(1);
   clock.advance(1_000);
   expect(await state.get("a")).toBe(2);
+});
+
+test("a question that finds nothing is not put again for a while, unless the latest is wanted", async () => {
+  const clock = new ManualClock();
+  const [a, b] = [linePair(), linePair()];
+  let asked = 0;
+  const stores = parentStores(clock);
+  brokerState(b.parent, stores);
+  brokerState(a.parent, (name) => {
+    asked += 1;
+    return stores(name);
+  });
+  const near = createMemoryState<Near<number>>({ clock, log: silentLog });
+  const state = createBrokeredState<number>(a.worker, "x", near);
+  for (let i = 0; i < 100; i += 1) expect(await state.get("a")).toBeUndefined();
+  expect(asked).toBe(1);
+  await createBrokeredState<number>(b.worker, "x", undefined).set("a", 1, 10_000);
+  expect(await createBrokeredState<number>(b.worker, "x", undefined).get("a")).toBe(1);
+  expect(await state.get("a")).toBeUndefined();
+  expect(await state.get("a", { latest: true })).toBe(1);
+  expect(await state.get("a")).toBe(1);
+  expect(asked).toBe(2);
+  clock.advance(1_000);
+  expect(await state.get("a")).toBe(1);
+  expect(asked).toBe(3);
+});
+
+test("what a worker has written itself stays, though it was found absent a moment ago", async () => {
+  const clock = new ManualClock();
+  const { parent, worker } = linePair();
+  brokerState(parent, parentStores(clock));
+  const near = createMemoryState<Near<number>>({ clock, log: silentLog });
+  const state = createBrokeredState<number>(worker, "x", near);
+  const looking = state.get("a");
+  await state.set("a", 1, 10_000);
+  await looking;
+  expect(await state.get("a")).toBe(1);
 });

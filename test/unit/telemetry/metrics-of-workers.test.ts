@@ -27,6 +27,9 @@ test("what several processes have counted is added up, and what they all see is 
   other.fillStarted();
   other.fillStarted();
   one.configReloaded(false);
+  one.serving();
+  other.serving();
+  parent.workerEnded();
   const { contentType, body } = await parent.expose([await one.snapshot(), await other.snapshot()]);
   expect(contentType).toContain("version=0.0.4");
   const labels = { upstream: "docker.io", kind: "blob", cache: "hit" };
@@ -37,6 +40,10 @@ test("what several processes have counted is added up, and what they all see is 
   expect(metricValue(body, "weir_fills_in_flight", {})).toBe(3);
   expect(metricValue(body, "weir_build_info", { version: "1.2.3", node: process.version })).toBe(1);
   expect(metricValue(body, "weir_config_reload_success", {})).toBe(0);
+  expect(metricValue(body, "weir_workers", {})).toBe(2);
+  expect(metricValue(body, "weir_workers_ended_total", {})).toBe(1);
+  const started = metricValue(body, "weir_process_start_time_seconds", {});
+  expect(Math.abs((started ?? 0) - performance.timeOrigin / 1000)).toBeLessThan(1);
 });
 
 test("what a process that is gone has counted stays, what it had under way does not", async () => {

@@ -61,6 +61,13 @@ test("every name starts with weir_, the process defaults included, and says what
       "weir_upstream_resumes_total",
       "weir_upstream_digest_mismatches_total",
       "weir_stale_served_total",
+      "weir_peer_streams_total",
+      "weir_storage_evicted_bytes_total",
+      "weir_storage_operation_duration_seconds",
+      "weir_storage_errors_total",
+      "weir_state_errors_total",
+      "weir_access_denied_total",
+      "weir_config_reload_success",
       "weir_fills_in_flight",
       "weir_fill_readers",
       "weir_process_resident_memory_bytes",
@@ -271,6 +278,71 @@ test("O3 whether the last reload is in force", async () => {
   expect(await value()).toBe("weir_config_reload_success 0");
   metrics.configReloaded(true);
   expect(await value()).toBe("weir_config_reload_success 1");
+});
+
+test("R5 a hundred thousand upstreams, origins and methods that clients make up add no series", async () => {
+  const metrics = create();
+  const hostile = (n: number): void => {
+    const upstream = `host-${n}.example`;
+    metrics.answered({ ...request, upstream, repository: `app-${n}`, method: `M${n}` });
+    metrics.exchange({ ...exchange, upstream, method: `M${n}`, url: `https://${upstream}/v2/`, fault: "connect" });
+    metrics.received(upstream, "manifest", 1);
+    metrics.breaker({ upstream, origin: `https://${upstream}`, role: "registry", open: true, reason: "timeout" });
+    metrics.quota(upstream, undefined, { limit: 100, remaining: n, windowS: 60 });
+    metrics.rateLimited(upstream, undefined, "quota");
+    metrics.resumed(upstream);
+    metrics.mismatch(upstream);
+    metrics.staleServed(upstream, "gone");
+  };
+  const series = async () => (await metrics.expose()).body.split("\n").filter((line) => /^weir_[^np]/.test(line));
+  hostile(0);
+  const before = await series();
+  for (let n = 1; n < 100_000; n += 1) hostile(n);
+  const after = await series();
+  expect(after.map((line) => line.slice(0, line.lastIndexOf(" ")))).toEqual(
+    before.map((line) => line.slice(0, line.lastIndexOf(" "))),
+  );
+  expect(after.filter((line) => line.includes("example"))).toEqual([]);
+  expect(await samples(metrics, "weir_upstream_digest_mismatches_total")).toEqual([
+    'weir_upstream_digest_mismatches_total{upstream="dynamic"} 100000',
+  ]);
+});
+
+test("what happens seldom is counted from 0 on", async () => {
+  const metrics = create();
+  metrics.configured(["docker.io"]);
+  metrics.mismatch("docker.io");
+  metrics.configured(["docker.io", "quay.io"]);
+  expect(await samples(metrics, "weir_upstream_digest_mismatches_total")).toEqual([
+    'weir_upstream_digest_mismatches_total{upstream="docker.io"} 1',
+    'weir_upstream_digest_mismatches_total{upstream="quay.io"} 0',
+  ]);
+  expect(await samples(metrics, "weir_stale_served_total")).toHaveLength(10);
+  expect(await samples(metrics, "weir_access_denied_total")).toEqual([
+    'weir_access_denied_total{reason="content"} 0',
+    'weir_access_denied_total{reason="address"} 0',
+    'weir_access_denied_total{reason="private"} 0',
+  ]);
+  expect(await samples(metrics, "weir_storage_errors_total")).toContain('weir_storage_errors_total{op="blob-open"} 0');
+});
+
+test("the storage's and Redis' answers, in seconds", async () => {
+  const metrics = create();
+  metrics.storageOperation("blob-open", 0.4);
+  metrics.storageFailed("blob-open");
+  metrics.stateAsked(20);
+  metrics.stateFailed();
+  const { body } = await metrics.expose();
+  for (const sample of [
+    'weir_storage_operation_duration_seconds_bucket{le="0.0001",op="blob-open"} 0',
+    'weir_storage_operation_duration_seconds_bucket{le="0.0005",op="blob-open"} 1',
+    'weir_storage_errors_total{op="blob-open"} 1',
+    'weir_state_operation_duration_seconds_bucket{le="0.01"} 0',
+    'weir_state_operation_duration_seconds_bucket{le="0.025"} 1',
+    "weir_state_errors_total 1",
+  ]) {
+    expect(body.split("\n")).toContain(sample);
+  }
 });
 
 test("two of them do not meet", async () => {

@@ -35,7 +35,8 @@ function end(line: Partial<RequestEnd["line"]> = {}): RequestEnd {
   };
 }
 
-const ids = (recent: ReturnType<typeof createRecentRequests>) => [...recent.reports()].map(({ requestId }) => requestId);
+const ids = (recent: ReturnType<typeof createRecentRequests>) =>
+  [...recent.reports()].map(({ requestId }) => requestId);
 
 test("the latest are kept, by their number", () => {
   const recent = createRecentRequests(clock, { requests: 3, bytes: 1 << 20 });
@@ -116,11 +117,23 @@ describe("in words", () => {
   };
 
   test.each([
-    ["fill", { digest: "sha256:1", started: false, position: 1024, size: 2048 }, "joined, at 1.0 KiB of 2.0 KiB, the download of sha256:1: goes on"],
-    ["fill", { digest: "sha256:1", started: true, position: 0, outcome: "committed" }, "started the download of sha256:1: committed"],
+    [
+      "fill",
+      { digest: "sha256:1", started: false, position: 1024, size: 2048 },
+      "joined, at 1.0 KiB of 2.0 KiB, the download of sha256:1: goes on",
+    ],
+    [
+      "fill",
+      { digest: "sha256:1", started: true, position: 0, outcome: "committed" },
+      "started the download of sha256:1: committed",
+    ],
     ["lease", { name: "tag a/b:1", outcome: "ours" }, "turn to ask (tag a/b:1): ours"],
     ["lease", { name: "tag a/b:1" }, "waiting for another process"],
-    ["peer", { name: "fill x", peer: "10.0.0.2:5002", start: 7 }, "read from the process at 10.0.0.2:5002 (fill x), from byte 7 on"],
+    [
+      "peer",
+      { name: "fill x", peer: "10.0.0.2:5002", start: 7 },
+      "read from the process at 10.0.0.2:5002 (fill x), from byte 7 on",
+    ],
     ["peer", { name: "fill x", start: 7 }, "read from storage (fill x)"],
     ["visibility", { about: "a/b", visibility: "public" }, "asked without a credential: a/b is public"],
     ["joined", { about: "a/b:1" }, "waited for the answer to another request's question about a/b:1"],

@@ -89,18 +89,17 @@ remove_all() {
 
 main() {
   action=${1:-}
-  shift || true
   every=
-  if [ "${1:-}" = --every ]; then
-    every=$2
+  if [ "${2:-}" = --every ]; then
+    every=${3:-}
     shift 2
   fi
-  if [ $# -ne 2 ] || { [ "$action" != install ] && [ "$action" != remove ]; }; then
+  if [ $# -ne 3 ] || { [ "$action" != install ] && [ "$action" != remove ]; }; then
     say "usage: node-config.sh install|remove [--every SECONDS] SOURCE TARGET" >&2
     exit 2
   fi
-  source=$1
-  target=$2
+  source=$2
+  target=$3
   noted=$target/.weir-installed
   # The one who waits must end at once when the pod does.
   trap 'exit 0' TERM INT

@@ -14,6 +14,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, cpus, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs, promisify } from "node:util";
 import { type Content, push, smallImage } from "../../test/support/images.ts";
 import { cpuSeconds, download, median, printTable, processTree, spread, stopServer } from "./measure.ts";
@@ -83,6 +84,7 @@ try {
     { what: `blob of ${flags.large} MiB`, path: blobPath(large), connections: Math.min(8, clients) },
   ];
   for (const { peer } of subjects) {
+    await answering(peer);
     for (const { path } of hits) await download(peer.base + path);
   }
   const results: Result[] = [];
@@ -102,6 +104,21 @@ try {
 } finally {
   for (const peer of peers.reverse()) await stopServer(peer.child);
   await rm(folder, { recursive: true, force: true });
+}
+
+/** The admin listener of several workers answers, with 503, before any of them does. */
+async function answering({ base }: Peer): Promise<void> {
+  for (let attempt = 0; attempt < 200; attempt += 1) {
+    if (
+      await fetch(`${base}/v2/`).then(
+        ({ ok }) => ok,
+        () => false,
+      )
+    )
+      return;
+    await delay(50);
+  }
+  throw new Error(`nobody answers at ${base}`);
 }
 
 function blobOf(size: number): Content {
@@ -142,7 +159,13 @@ async function measureMisses({ name, peer }: Subject, paths: readonly string[]):
   await Promise.all(Array.from({ length: clients }, client));
   const used = cpu();
   const perSecond = paths.length / used.seconds;
-  return { what: "cold blob of 64 KiB", subject: name, perSecond, bytesPerSecond: perSecond * SMALL_BYTES, cpus: used.cpus };
+  return {
+    what: "cold blob of 64 KiB",
+    subject: name,
+    perSecond,
+    bytesPerSecond: perSecond * SMALL_BYTES,
+    cpus: used.cpus,
+  };
 }
 
 /** Begins to look at what the peer's processes use; gives what it was since. */

@@ -45,6 +45,8 @@ export interface FillTurn {
    * asks again from where it stopped.
    */
   open(source: FillSource, start: number, o: CallOptions): Promise<BlobBody>;
+  /** The body that was opened last comes from another process, which is to store the blob, or from the store. */
+  readonly follows: boolean;
   /** Resolves with whether the process whose turn it was has stored the blob, as far as that is worth waiting for. */
   storedElsewhere(o: CallOptions): Promise<boolean>;
   /** The fill is over: others may begin. Repeatable; never rejects. */
@@ -54,6 +56,7 @@ export interface FillTurn {
 /** Of a process that shares nothing. */
 export const aloneTurn: FillTurn = {
   open: (source, start, o) => source.open(start, o),
+  follows: false,
   storedElsewhere: async () => false,
   end: async () => {},
 };
@@ -69,8 +72,7 @@ class LeasedTurn implements FillTurn {
   readonly #domain: string;
   readonly #digest: Digest;
   #lease: Lease | undefined;
-  /** What is here came from another process, which is to store it. */
-  #followed = false;
+  #follows = false;
 
   constructor(deps: FillTurnsDeps, domain: string, digest: Digest) {
     this.#deps = deps;
@@ -98,9 +100,13 @@ class LeasedTurn implements FillTurn {
     }
   }
 
+  get follows(): boolean {
+    return this.#follows;
+  }
+
   async storedElsewhere(o: CallOptions): Promise<boolean> {
     const { store, clock, leases } = this.#deps;
-    if (!this.#followed) {
+    if (!this.#follows) {
       return false;
     }
     for (const untilMs = clock.now() + STORING_MS; clock.now() < untilMs; await clock.sleep(LOOK_MS, o.signal)) {
@@ -144,7 +150,7 @@ class LeasedTurn implements FillTurn {
 
   async #fromSource(source: FillSource, start: number, o: CallOptions): Promise<BlobBody> {
     const answer = await source.open(start, o);
-    this.#followed = false;
+    this.#follows = false;
     const lost = this.#lease?.lost;
     if (lost !== undefined) {
       // Somebody else downloads the rest: two who do cost bytes.
@@ -177,7 +183,7 @@ class LeasedTurn implements FillTurn {
     if (found === undefined || found === "starting") {
       return found;
     }
-    this.#followed = true;
+    this.#follows = true;
     const { body, total } = found;
     return { start, total, body: Readable.from(asPeer(body), { objectMode: false }) };
   }
@@ -189,7 +195,7 @@ class LeasedTurn implements FillTurn {
       await held?.close();
       return undefined;
     }
-    this.#followed = true;
+    this.#follows = true;
     const bytes = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
       try {
         // The chunk's memory is used again for the next one, and the stream reads ahead.

@@ -251,7 +251,6 @@ export class RunningFill implements Fill {
     const content = this.#content;
     const { signal } = this.#stop;
     const from = await this.#start();
-    this.#sendAhead(from.position);
     // The first request goes out while what is here already is hashed.
     this.#hashed = this.#rehash(from);
     this.#hashed.catch(() => {});
@@ -283,11 +282,11 @@ export class RunningFill implements Fill {
     return { position: 0, hash: undefined };
   }
 
-  /** The store may take the file's first `bytes` bytes, and what comes, while the rest is on its way. */
-  #sendAhead(bytes: number): void {
-    const { file } = this.#content;
+  /** The store may take what is in the file, and what comes, while the rest is on its way. */
+  #sendAhead(): void {
+    const { file, written } = this.#content;
     this.#ahead = file && this.#o.deps.store.begin?.(this.digest, file.path);
-    this.#ahead?.advance(bytes);
+    this.#ahead?.advance(written);
   }
 
   async #resume(): Promise<{ position: number; hash: Hasher } | undefined> {
@@ -326,6 +325,8 @@ export class RunningFill implements Fill {
     this.#told = true;
     this.#source = source.key;
     this.#content.total = total;
+    // What another process downloads is stored by that one.
+    if (this.#ahead === undefined && !this.#turn.follows) this.#sendAhead();
     this.#content.changed.ring();
   }
 
@@ -334,8 +335,8 @@ export class RunningFill implements Fill {
     await this.#hashed.catch(() => {});
     this.#hashed = Promise.resolve();
     await this.#ahead?.abort();
+    this.#ahead = undefined;
     await this.#content.reset();
-    this.#sendAhead(0);
     return true;
   }
 

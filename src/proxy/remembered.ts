@@ -66,12 +66,7 @@ export class Memory {
   }
 
   /** The remembered "no" to this question, as the error to throw. */
-  async absence(
-    asked: Asked,
-    repo: RepoRef,
-    name: string,
-    o?: StateLook,
-  ): Promise<RememberedAbsenceError | undefined> {
+  async absence(asked: Asked, repo: RepoRef, name: string, o?: StateLook): Promise<RememberedAbsenceError | undefined> {
     const found = await this.#state.get(key(`no-${asked}`, repo, name), o);
     if (found?.kind !== "no") {
       return undefined;

@@ -13,7 +13,7 @@ import { DISK_IN_FRONT } from "./s3/retrying.ts";
 import { createS3BlobStore, PRESIGNED_S } from "./s3/s3-blob-store.ts";
 import { createS3SmallObjects } from "./s3/s3-small-objects.ts";
 import { UploadSweeper } from "./s3/upload-sweeper.ts";
-import type { SmallObjects } from "./small-objects.ts";
+import { MAX_OBJECT_BYTES, type SmallObjects } from "./small-objects.ts";
 import type { DiskRoom } from "./tiered/carries.ts";
 import { createTieredBlobStore, sendBlob } from "./tiered/tiered-blob-store.ts";
 import { createTieredSmallObjects, sendObject } from "./tiered/tiered-small-objects.ts";
@@ -165,6 +165,7 @@ async function openTiered(config: StorageLocation, deps: StorageDeps): Promise<S
         ? await sendBlob(parsed.digest, errand, { disk, bucket: far, root: root.path }, o)
         : await sendObject(key, errand, { disk: diskObjects, bucket: farObjects }, o);
     },
+    makeRoom: async (o) => (await room?.emergency(MAX_OBJECT_BYTES, o)) === true,
     async bytesOf(key, o) {
       const parsed = parseKey(key);
       return parsed?.kind === "blob" ? ((await disk.stat(parsed.digest, o))?.size ?? 0) : 0;

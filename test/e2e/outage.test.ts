@@ -78,7 +78,7 @@ const OUTAGES: readonly Outage[] = [
   {
     name: "answers 429",
     statuses: [429],
-    mark: /; fwd-status=429; detail=stale-if-error$/,
+    mark: /(; fwd-status=429)?; detail=stale-if-error$/,
     async begin(hub) {
       hub.abuse = true;
       return async () => {

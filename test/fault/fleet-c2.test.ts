@@ -189,7 +189,9 @@ toolTest(
       (await run(["redis-cli", "-p", String(sentinel.port), "SENTINEL", ...words])).stdout;
     await ask("SET", "main", "down-after-milliseconds", "1000");
     await until("the replica to be known", async () => (await ask("REPLICAS", "main")).includes(String(replica.port)));
-    await until("the replica to be linked", async () => (await replica.command("INFO")).includes("master_link_status:up"));
+    await until("the replica to be linked", async () =>
+      (await replica.command("INFO")).includes("master_link_status:up"),
+    );
     const weirs = await startWeirs(stack, {
       replicas: 2,
       redis: master,

@@ -3,9 +3,9 @@ import { afterEach, beforeEach, expect } from "vitest";
 import { Secret } from "../../src/base/secret.ts";
 import { formatFillRequest } from "../../src/cluster/peer-server.ts";
 import { signRequest } from "../../src/cluster/signature.ts";
-import { PUBLIC } from "../support/fill-bench.ts";
 import { type BlobOrigin, startBlobOrigin } from "../support/blob-origin.ts";
 import { getBlob } from "../support/blob-pull.ts";
+import { PUBLIC } from "../support/fill-bench.ts";
 import { type BlobContent, stampedBlob } from "../support/fill-sources.ts";
 import { metricOf } from "../support/metrics.ts";
 import { httpRequest } from "../support/network.ts";
@@ -138,12 +138,21 @@ toolTest(
     };
     const status = async (what: string, headers: Record<string, string> = {}, method = "GET"): Promise<number> =>
       (await httpRequest(`${at}${what}`, { method, headers })).status;
-    for (const what of ["/", "/v2/", "/metrics", "/readyz", "/admin/", `/v2/registry.example/app/blobs/${held.digest}`, path]) {
+    for (const what of [
+      "/",
+      "/v2/",
+      "/metrics",
+      "/readyz",
+      "/admin/",
+      `/v2/registry.example/app/blobs/${held.digest}`,
+      path,
+    ]) {
       expect([what, await status(what)]).toEqual([what, 403]);
     }
     expect(await status(path, signed(path, "what somebody else has"))).toBe(403);
     expect(await status(path, signed(path), "POST")).toBe(403);
-    for (const what of ["/v2/", "/metrics", `${path}0x`]) expect([what, await status(what, signed(what))]).toEqual([what, 400]);
+    for (const what of ["/v2/", "/metrics", `${path}0x`])
+      expect([what, await status(what, signed(what))]).toEqual([what, 400]);
     const kept = formatFillRequest({ domain: PUBLIC, digest: held.digest, start: 0 });
     expect(await status(kept, signed(kept))).toBe(404);
     const other = formatFillRequest({ domain: "registry.example/private", digest: blob.digest, start: 0 });

@@ -204,9 +204,7 @@ toolTest(
     const unique = [...blobs].reduce((sum, { size }) => sum + size, 0);
     const interrupted = origin.gets.length - 2 * blobs.size;
     const { sent } = origin;
-    const served = clients
-      .flatMap((client) => imageOf(client).blobs)
-      .reduce((sum, { size }) => sum + size, 0);
+    const served = clients.flatMap((client) => imageOf(client).blobs).reduce((sum, { size }) => sum + size, 0);
     const heads = origin.asked.filter((line) => line.startsWith("HEAD") && line.endsWith("/1")).length;
     const manifests = origin.asked.filter((line) => line.startsWith("GET") && line.endsWith("/1")).length;
     process.stdout.write(
@@ -225,7 +223,11 @@ toolTest(
     expect(sent - unique).toBeLessThanOrEqual(Math.max(0, interrupted) * BUFFER);
     if (!ON_S3) {
       const { root } = frozen;
-      await until("all blobs to be kept", async () => (await heldBlobs(root)).length >= blobs.size + IMAGES, WHOLE_TEST_MS);
+      await until(
+        "all blobs to be kept",
+        async () => (await heldBlobs(root)).length >= blobs.size + IMAGES,
+        WHOLE_TEST_MS,
+      );
       expect(await unsound(root)).toEqual([]);
     }
   },

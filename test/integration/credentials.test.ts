@@ -203,7 +203,7 @@ test("A4 the log at its most talkative holds no secret, whatever is wrong with t
   };
   await file("docker-credential-rubbish", "#!/bin/sh\necho hunter2; echo hunter2 >&2\n");
   await chmod(join(folder, "docker-credential-rubbish"), 0o755);
-  const ecr = await startEcrDouble(stack, { accounts: [{ username: "AKIAWEIR", password: "another" }] });
+  const ecr = await startEcrDouble(stack, { accounts: [{ username: "AKIAWEIR", password: "other-s3cret" }] });
   const key = { type: "service_account", client_email: "weir@p.example", private_key: "key-hunter2" };
   const places: Readonly<Record<string, object>> = {
     password: { username: "weir", password: WRONG },

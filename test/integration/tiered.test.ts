@@ -8,7 +8,7 @@ import { PausingClock, startTestApp, type TestApp } from "../support/app.ts";
 import { expectStatus, hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { bigImage, type Content, type Image, multiArchImage, sha256, smallImage } from "../support/images.ts";
 import type { ManualClock } from "../support/manual-clock.ts";
-import { fillsOver } from "../support/metrics.ts";
+import { fillsOver, metricOf } from "../support/metrics.ts";
 import { httpRequest } from "../support/network.ts";
 import { tempFolder, until } from "../support/processes.ts";
 import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
@@ -16,6 +16,7 @@ import { startRegistry } from "../support/registry.ts";
 import { type S3Proxy, type S3Request, startS3Proxy } from "../support/s3-proxy.ts";
 import { describeS3, objectsBelow, s3Config, s3Section } from "../support/s3-store.ts";
 import { toolTest } from "../support/tools.ts";
+import { startWeir } from "../support/weir.ts";
 
 const MiB = 1 << 20;
 
@@ -256,6 +257,38 @@ describeS3(
           expect(sha256(expectStatus(200, await httpRequest(`${base}/blobs/${digest}`)).body)).toBe(digest);
         }
       }
+    });
+
+    test("S6 two workers that are killed while S3 is gone: what they have kept is sent after the next start", async () => {
+      cutOff();
+      const root = join(await tempFolder(stack), "data");
+      const process = await startWeir(stack, {
+        root,
+        workers: 2,
+        config: {
+          storage: { driver: "tiered", filesystem: { root }, s3: s3Section(place) },
+          upstreams: { "docker.io": hubUpstream(hub) },
+          freshness: { default: "1h" },
+          telemetry: { logLevel: "error" },
+        },
+      });
+      for (const [name, image] of Object.entries(images)) await pullByHead(process.url, `team/${name}`, "1", image);
+      await fillsOver(process);
+      await process.kill();
+      proxy.fault = () => undefined;
+      await process.start();
+      const left = (): Promise<number> => metricOf(process.adminUrl, "weir_storage_upload_queue_entries");
+      await until("the uploads", async () => (await left()) === 0);
+      // And what a worker notes while the parent runs.
+      const late = smallImage("tiered-late");
+      hub.add("team/late", late, ["1"]);
+      await pullByHead(process.url, "team/late", "1", late);
+      const tag = `${place.prefix}weir/v1/repositories/docker.io/team/late/_tags/1.json`;
+      await until("the late tag", async () => (await objectsBelow(server(), tag)).length === 1);
+      await upstream.disposeAsync();
+      const other = await weir();
+      await pullAll(other);
+      await pullByHead(other.url, "team/late", "1", late);
     });
 
     async function replaceObject(key: string, bytes: Uint8Array): Promise<void> {

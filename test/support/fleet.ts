@@ -41,11 +41,12 @@ export class Fleet implements AsyncDisposable {
   /** Leases and pauses go by it. */
   readonly clock = new ManualClock();
   readonly board = new TestBoard(this.clock);
-  readonly store: BlobStore = createMemoryBlobStore();
+  readonly store: BlobStore;
   readonly #stack = new AsyncDisposableStack();
   #ticking = true;
 
-  constructor() {
+  constructor(store: BlobStore = createMemoryBlobStore()) {
+    this.store = store;
     this.#stack.defer(() => {
       this.#ticking = false;
     });

@@ -26,6 +26,8 @@ export interface UploadQueueDeps {
   readonly notes: SmallObjects;
   /** Does what the note asks for. Rejects with a StorageError where it cannot be done now. */
   send(key: string, errand: Errand, o: CallOptions): Promise<Sent>;
+  /** Where the disk is full: true when something was evicted. */
+  makeRoom(o: CallOptions): Promise<boolean>;
   /** Of a blob that the disk has; 0 for everything else. */
   bytesOf(key: string, o: CallOptions): Promise<number>;
   /** Bytes of blobs that may wait; asked each time. Undefined = no limit. */
@@ -182,17 +184,28 @@ export class UploadQueue {
     key: string,
     o: CallOptions & { readonly errand: Errand; readonly bytes?: number },
   ): Promise<Entry | undefined> {
-    const { notes, clock } = this.#deps;
+    const { clock } = this.#deps;
     const { errand, bytes = 0 } = o;
     return await this.#locks.run(key, async () => {
       const before = this.#find(key);
       if (before === undefined && errand === "keep" && this.#isFull(bytes)) return undefined;
       const entry: Entry = { key, errand, bytes, seq: this.#next(), atMs: clock.now(), ready: false };
-      if (before?.errand !== errand) await notes.put(uploadNoteKey(key), formatNote(entry), o);
+      if (before?.errand !== errand) await this.#write(entry, o);
       if (before !== undefined) this.#remove(before);
       if (this.#deps.sends) this.#add(entry);
       return entry;
     });
+  }
+
+  async #write(entry: Entry, o: CallOptions): Promise<void> {
+    const { notes, makeRoom } = this.#deps;
+    const write = (): Promise<void> => notes.put(uploadNoteKey(entry.key), formatNote(entry), o);
+    try {
+      await write();
+    } catch (error) {
+      if (!(error instanceof StorageError) || error.fault !== "no-space" || !(await makeRoom(o))) throw error;
+      await write();
+    }
   }
 
   #isFull(more: number): boolean {

@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
+import { withUploadAhead } from "../../support/ahead-store.ts";
 import { eventually, readAll, SteppedReader } from "../../support/fill-bench.ts";
 import { type BlobContent, ScriptedSource, stampedBlob } from "../../support/fill-sources.ts";
 import { Fleet, type Member } from "../../support/fleet.ts";
+import { createMemoryBlobStore } from "../../support/memory-store.ts";
 
 const MIB = 1024 * 1024;
 
@@ -155,4 +157,21 @@ test("B7 a fill of another upstream's private repository is not followed", async
   ];
   for (const bytes of await Promise.all(reads)) expect(bytes.equals(bytesOf(blob))).toBe(true);
   expect([one.ledger.length, other.ledger.length]).toEqual([1, 1]);
+});
+
+test("C1 B8 only the process that downloads sends to a bucket what is arriving", async () => {
+  const bucket = withUploadAhead(createMemoryBlobStore(), MIB);
+  await using fleet = new Fleet(bucket.store);
+  const all = await members(fleet, 3);
+  const blob = stampedBlob("c1-ahead", 20 * MIB);
+  const source = new ScriptedSource({ blob, chunkBytes: 256 * 1024 });
+  source.sendUpTo(10 * MIB);
+  const reads = all.map((member) => readAll(member.join(blob, source)));
+  await eventually("half of it to be sent ahead", () => bucket.sentAhead >= 8 * MIB);
+  expect(bucket.pending).toBe(1);
+  source.sendUpTo(blob.size);
+  for (const bytes of await Promise.all(reads)) expect(bytes.equals(bytesOf(blob))).toBe(true);
+  await eventually("the blob to be kept", () => all.every(({ fills }) => fills.size === 0));
+  expect(bucket.sentAhead).toBeLessThanOrEqual(blob.size);
+  expect([bucket.pending, bucket.complaints]).toEqual([0, []]);
 });

@@ -161,18 +161,22 @@ toolTest(["redis-server"], "finds the master by Sentinel", async () => {
   expect(await redis.command("EXISTS", "test:x::a")).toBe("1");
 });
 
-toolTest(["redis-server"], "C2 a process that was too busy or frozen to read an answer does not blame Redis", async () => {
-  await using stack = new AsyncDisposableStack();
-  const redis = await startRedis(stack);
-  const opened = await open(stack, redis.port);
-  const state = await connected(opened);
-  const store = state.store<Value>("x", { shared: "at-once" });
-  await store.set("a", { n: 1 }, LONG_MS);
-  const asked = store.get("a");
-  // Until it has been sent.
-  await new Promise((resolve) => setImmediate(resolve));
-  const untilMs = Date.now() + 400;
-  while (Date.now() < untilMs);
-  expect(await asked).toEqual({ n: 1 });
-  expect(opened.failures()).toBe(0);
-});
+toolTest(
+  ["redis-server"],
+  "C2 a process that was too busy or frozen to read an answer does not blame Redis",
+  async () => {
+    await using stack = new AsyncDisposableStack();
+    const redis = await startRedis(stack);
+    const opened = await open(stack, redis.port);
+    const state = await connected(opened);
+    const store = state.store<Value>("x", { shared: "at-once" });
+    await store.set("a", { n: 1 }, LONG_MS);
+    const asked = store.get("a");
+    // Until it has been sent.
+    await new Promise((resolve) => setImmediate(resolve));
+    const untilMs = Date.now() + 400;
+    while (Date.now() < untilMs);
+    expect(await asked).toEqual({ n: 1 });
+    expect(opened.failures()).toBe(0);
+  },
+);

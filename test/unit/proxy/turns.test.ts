@@ -43,7 +43,9 @@ test("C1 a process that never comes to an end holds the others up no longer than
   void fleet(clock, board).run("tag x", o, () => new Promise(() => {}));
   await settle();
   let done = false;
-  const b = fleet(clock, board).run("tag x", o, async () => void (done = true));
+  const b = fleet(clock, board).run("tag x", o, async () => {
+    done = true;
+  });
   for (let ms = 0; ms < 11_000; ms += 100) {
     clock.advance(100);
     await settle();

@@ -24,11 +24,20 @@ const [tag, record] = [tagLinkKey(repo, "1"), tagRecordKey(repo, "1")];
 let clock: ManualClock;
 let notes: SmallObjects;
 let sent: string[];
+let full: boolean;
 let answer: (key: string, errand: Errand) => Promise<Sent>;
 
 beforeEach(() => {
   clock = new ManualClock();
-  notes = createMemorySmallObjects();
+  const objects = createMemorySmallObjects();
+  notes = {
+    ...bound(objects),
+    async put(key, bytes, o) {
+      if (full) throw new StorageError("no-space", "the disk is full");
+      await objects.put(key, bytes, o);
+    },
+  };
+  full = false;
   sent = [];
   answer = async () => "sent";
 });
@@ -42,6 +51,10 @@ function queue(o: { sends?: boolean; hasOthers?: boolean; maxBytes?: number } = 
       return result;
     },
     bytesOf: async () => 0,
+    makeRoom: async () => {
+      full = false;
+      return true;
+    },
     maxBytes: () => o.maxBytes,
     sends: o.sends ?? true,
     hasOthers: o.hasOthers ?? false,
@@ -53,6 +66,16 @@ function queue(o: { sends?: boolean; hasOthers?: boolean; maxBytes?: number } = 
 
 const keep = (to: UploadQueue, key: string, bytes = 0): Promise<void> =>
   to.through(key, { ...call, errand: "keep", bytes }, async () => {});
+
+function bound(objects: SmallObjects): SmallObjects {
+  return {
+    get: (key, o) => objects.get(key, o),
+    put: (key, bytes, o) => objects.put(key, bytes, o),
+    stat: (key, o) => objects.stat(key, o),
+    delete: (key, o) => objects.delete(key, o),
+    list: (prefix, o) => objects.list(prefix, o),
+  };
+}
 
 async function noted(): Promise<number> {
   let count = 0;
@@ -208,4 +231,13 @@ test("of several processes one sends what all have noted, and waits for what is 
   expect(sent.at(-1)).toBe(blob);
   expect([await noted(), await worker.has(digest, call)]).toEqual([0, false]);
   await parent.stop();
+});
+
+test("B14 a disk that is full for a note is given room", async () => {
+  const uploads = queue();
+  uploads.start();
+  full = true;
+  await keep(uploads, blob);
+  await settled();
+  expect(sent).toEqual([blob]);
 });

@@ -15,6 +15,7 @@ import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.
 import { startRegistry } from "../support/registry.ts";
 import { type S3Proxy, type S3Request, startS3Proxy } from "../support/s3-proxy.ts";
 import { describeS3, objectsBelow, s3Config, s3Section } from "../support/s3-store.ts";
+import { heldBlobs } from "../support/store-files.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir } from "../support/weir.ts";
 
@@ -105,6 +106,8 @@ describeS3(
         requestsOf(layer).filter(({ operation, key }) => operation === "GetObject" && key.endsWith("/data")).length;
       expect(proxy.requests.length).toBeGreaterThan(asked);
       expect(gets()).toBe(1);
+      // It is on the disk when it is whole, which its readers do not wait for.
+      await until("the disk to have it", async () => (await heldBlobs(second.root)).includes(layer.digest));
       cutOff();
       expect(sha256((await httpRequest(blobUrl(second, layer.digest))).body)).toBe(layer.digest);
       expect(gets()).toBe(1);

@@ -160,16 +160,24 @@ export async function ready(
   }
 }
 
+/** Below those that the system gives to whoever asks for any: there nobody else takes one before it is used. */
+const FIRST_PORT = 12_000;
+const LAST_PORT = 31_999;
+
 /** A port of 127.0.0.1 that is free now. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
+  for (;;) {
+    const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT + 1));
+    const server = createServer();
+    const listening = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
+    });
+    if (!listening) continue;
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 /** Makes an empty folder, to be removed with `stack`. */

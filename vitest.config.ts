@@ -11,9 +11,6 @@ export default defineConfig({
     include: [include],
     // Looks, after every test, for secrets that got where they do not belong.
     setupFiles: ["test/support/recorder/setup.ts"],
-    // Real processes on a machine of two cores: in CI a test that fails is tried again, and shown with the number of tries.
-    // A fault that is there fails each time; one that comes and goes is still printed, and is to be looked into.
-    retry: report === undefined ? 0 : 2,
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: "forks",

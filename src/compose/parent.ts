@@ -61,7 +61,7 @@ export async function startParent(
     log,
   });
   running.workers = workers;
-  const serving = { at: config.server.listen, stopping: false };
+  const serving = { at: config.server.listen, started: false, stopping: false };
   const admin = await openAdmin(
     parts,
     {
@@ -69,6 +69,8 @@ export async function startParent(
       metrics: { expose: async () => await metrics.expose(await counted.collect()) },
       notReady() {
         if (serving.stopping) return "Weir is stopping";
+        // A worker that ends before all have started ends everything.
+        if (!serving.started) return "the workers are starting";
         return workers.ready > 0 ? undefined : "no worker answers clients";
       },
       listen: () => serving.at,
@@ -80,6 +82,7 @@ export async function startParent(
     return workers.stop(config.shutdown.graceMs);
   });
   serving.at = await workers.start();
+  serving.started = true;
   await admin.announce();
   const reloader = follow(parts, source, onStop, () => workers.tell(RELOAD, null));
   reloader.watch();

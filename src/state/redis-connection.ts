@@ -1,18 +1,24 @@
 import { readFileSync } from "node:fs";
 import type { RedisClientOptions } from "@redis/client";
 import type { Clock } from "../base/clock.ts";
-import { withDeadline } from "../base/deadline.ts";
+import { DeadlineError } from "../base/deadline.ts";
 import type { Log } from "../base/log.ts";
 import type { RedisConfig } from "../config/types.ts";
 
 /** A Redis that has not answered in this time counts as absent (design, section 4). */
 const ANSWER_MS = 250;
 
+/** A timer that fires so late tells of this process, not of Redis. */
+const LATE_MS = 25;
+
 /** After a failure nobody waits for Redis for this long, doubled with each further one: a slow Redis must not slow each request. */
 const FIRST_REST_MS = 500;
 const LONGEST_REST_MS = 10_000;
 
 const CONNECT_MS = 5_000;
+
+/** So long a start waits for a Redis that has neither let this process in nor failed: until then nothing would be shared. */
+const FIRST_CONNECT_MS = 1_000;
 const LONGEST_RECONNECT_MS = 2_000;
 
 /** Commands that wait for a Redis that reads slowly; more than a busy Weir sends in {@link ANSWER_MS}. */
@@ -61,7 +67,9 @@ export interface RedisConnection {
  */
 export async function connectRedis(config: RedisConfig, deps: RedisDeps): Promise<RedisConnection> {
   const client = await createRedisClient(config);
-  return new GuardedRedis(client, deps);
+  const connection = new GuardedRedis(client, deps);
+  await connection.begun();
+  return connection;
 }
 
 class GuardedRedis implements RedisConnection {
@@ -73,13 +81,25 @@ class GuardedRedis implements RedisConnection {
   /** Somebody finds out whether Redis is back; the others do not wait. */
   #probing = false;
   #down = false;
+  readonly #begun = Promise.withResolvers<void>();
 
   constructor(client: RedisClient, deps: RedisDeps) {
     this.client = client;
     this.#deps = deps;
     // Without a listener a lost connection would end the process.
     client.on("error", (error) => this.#failed(error));
-    client.connect().catch((error: unknown) => this.#failed(error));
+    client.connect().then(
+      () => this.#begun.resolve(),
+      (error: unknown) => this.#failed(error),
+    );
+  }
+
+  /** Resolves when Redis has let this process in or has failed to; a silent one is not waited for. */
+  async begun(): Promise<void> {
+    const waited = new AbortController();
+    const silent = this.#deps.clock.sleep(FIRST_CONNECT_MS, waited.signal).catch(() => {});
+    await Promise.race([this.#begun.promise, silent]);
+    waited.abort();
   }
 
   async run<T>(work: () => Promise<T>): Promise<{ readonly value: T } | undefined> {
@@ -90,9 +110,12 @@ class GuardedRedis implements RedisConnection {
     this.#probing ||= probe;
     const { clock, observer } = this.#deps;
     const askedMs = clock.now();
-    const deadline = withDeadline(this.#closed.signal, ANSWER_MS, clock);
+    const settled = new AbortController();
     try {
-      const value = await Promise.race([work(), rejection(deadline.signal)]);
+      const value = await Promise.race([
+        work(),
+        unanswered(AbortSignal.any([this.#closed.signal, settled.signal]), clock),
+      ]);
       this.#answered();
       observer.stateAsked(clock.now() - askedMs);
       return { value };
@@ -100,7 +123,7 @@ class GuardedRedis implements RedisConnection {
       this.#failed(error);
       return undefined;
     } finally {
-      deadline.clear();
+      settled.abort();
       if (probe) {
         this.#probing = false;
       }
@@ -131,6 +154,7 @@ class GuardedRedis implements RedisConnection {
       return;
     }
     const { clock, log, observer } = this.#deps;
+    this.#begun.resolve();
     observer.stateFailed();
     const now = clock.now();
     if (now >= this.#restUntilMs) {
@@ -144,11 +168,17 @@ class GuardedRedis implements RedisConnection {
   }
 }
 
-/** An answer that came while this process was too busy or frozen to read it lies there still, and is read first. */
-function rejection(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener("abort", () => setImmediate(() => reject(signal.reason)), { once: true });
-  });
+/** Rejects when Redis has had its time, and with the reason of `signal`. */
+async function unanswered(signal: AbortSignal, clock: Clock): Promise<never> {
+  const dueMs = clock.now() + ANSWER_MS;
+  await clock.sleep(ANSWER_MS, signal);
+  if (clock.now() - dueMs > LATE_MS) {
+    // This process was too busy or frozen: the question may not even have been sent.
+    await clock.sleep(ANSWER_MS, signal);
+  }
+  // What has come lies there still, and is read first.
+  await new Promise((resolve) => setImmediate(resolve));
+  throw new DeadlineError(`no answer within ${ANSWER_MS} ms`);
 }
 
 async function createRedisClient(config: RedisConfig): Promise<RedisClient> {

@@ -62,8 +62,8 @@ export interface RedisConnection {
 }
 
 /**
- * Begins to connect and resolves at once: Weir starts whether or not Redis is there. Rejects when a TLS file that the
- * configuration names cannot be read.
+ * Resolves when Redis has let this process in or has failed to, within a second in any case: Weir starts whether or not Redis
+ * is there. Rejects when a TLS file that the configuration names cannot be read.
  */
 export async function connectRedis(config: RedisConfig, deps: RedisDeps): Promise<RedisConnection> {
   const client = await createRedisClient(config);

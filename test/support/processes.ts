@@ -130,7 +130,7 @@ export async function run(
 }
 
 /** Asks `check` until it says true. Rejects after `timeoutMs`, naming `what`. For programs that tell nobody when they are ready. */
-export async function until(what: string, check: () => Promise<boolean> | boolean, timeoutMs = 20_000): Promise<void> {
+export async function until(what: string, check: () => Promise<boolean> | boolean, timeoutMs = 40_000): Promise<void> {
   const limit = AbortSignal.timeout(timeoutMs);
   while (!(await check())) {
     if (limit.aborted) throw new Error(`${what}: not within ${timeoutMs} ms`);

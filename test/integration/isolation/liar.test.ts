@@ -167,13 +167,17 @@ async function ask(weir: TestApp, cell: string, { method, tail, headers = {} }: 
   return await httpRequest(`${weir.url}/v2/${upstreamOf(cell)}/evil/repo/${tail}`, { method, headers });
 }
 
-/** Everything of an answer that could tell one case from another; of an upstream in trouble, how long it has been is not it. */
+/**
+ * Everything of an answer that could tell one case from another. Of an upstream in trouble, how long it has been is not it; nor
+ * are the seconds that a tag has left, which differ with the instant of asking.
+ */
 function told({ status, headers, body }: HttpReply, { manifest, layer: blob }: Target): unknown {
   if (status >= 500) {
     return { status, reason: body.length === 0 ? undefined : JSON.parse(body.toString()).errors[0].detail.reason };
   }
   const { date, "x-request-id": requestId, ...others } = headers;
-  let text = JSON.stringify({ status, headers: others, body: body.toString("latin1") });
+  const whole = JSON.stringify({ status, headers: others, body: body.toString("latin1") });
+  let text = whole.replace(/(?<=; ttl=)-?\d+/g, "SECONDS");
   for (const digest of [manifest, blob]) {
     text = text.replaceAll(digest, "DIGEST").replaceAll(digest.replace(":", "-"), "DIGEST");
   }

@@ -9,6 +9,7 @@
  * What an owner that is no more has left behind is taken over by the next that looks.
  */
 import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { Log } from "../base/log.ts";
@@ -115,7 +116,7 @@ class FolderSpool implements Spool {
     if (home === undefined) return;
     home.unlock();
     const names = await readdir(home.folder);
-    if (names.every((name) => name === LOCK)) await rm(home.folder, { recursive: true, force: true });
+    if (names.every((name) => name === LOCK)) await removeFolder(home.folder);
   }
 
   /** Makes the own folder when it is first needed: a disk that is full now may have room later. */
@@ -133,13 +134,13 @@ class FolderSpool implements Spool {
     for (const entry of await readdir(this.dir, { withFileTypes: true })) {
       const theirs = join(this.dir, entry.name);
       if (!entry.isDirectory() || theirs === folder) continue;
-      const unlock = lockFile(join(theirs, LOCK));
+      const unlock = lockFolder(theirs);
       if (unlock === undefined) continue;
       try {
-        for (const name of await readdir(theirs)) {
+        for (const name of await namesIn(theirs)) {
           if (name.endsWith(PART) || name.endsWith(NOTE)) await rename(join(theirs, name), join(folder, name));
         }
-        await rm(theirs, { recursive: true, force: true });
+        await removeFolder(theirs);
       } finally {
         unlock();
       }
@@ -168,14 +169,43 @@ interface Home {
 async function makeHome(dir: string): Promise<Home> {
   const folder = join(dir, randomUUID());
   await mkdir(folder, { recursive: true });
-  const unlock = lockFile(join(folder, LOCK));
+  const unlock = lockFolder(folder);
   // Another owner's look may come between the two calls: it takes the folder away, as if its owner were dead.
   if (unlock === undefined) return makeHome(dir);
-  if ((await readdir(folder).catch(() => [])).length === 0) {
+  if ((await namesIn(folder)).length === 0) {
     unlock();
     return makeHome(dir);
   }
   return { folder, unlock };
+}
+
+/** Undefined where somebody else has it, and where it is gone: closed by its owner, or taken over. */
+function lockFolder(folder: string): (() => void) | undefined {
+  try {
+    return lockFile(join(folder, LOCK));
+  } catch (error) {
+    if (existsSync(folder)) throw error;
+    return undefined;
+  }
+}
+
+/** Another owner may look into it at the same moment, and leaves a lock of its own behind: then that one removes it. */
+async function removeFolder(folder: string): Promise<void> {
+  try {
+    await rm(folder, { recursive: true, force: true });
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ENOTEMPTY")) throw error;
+  }
+}
+
+/** None where the folder is gone. */
+async function namesIn(folder: string): Promise<readonly string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (existsSync(folder)) throw error;
+    return [];
+  }
 }
 
 class OpenSpoolFile implements SpoolFile {

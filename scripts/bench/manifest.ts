@@ -55,7 +55,7 @@ try {
   const image = smallImage("bench");
   const origin = await start(startRegistry(folder, programs["docker-registry"]));
   await push(origin.base, "library/bench", "1", image);
-  const weir = await start(startWeir(folder, origin.base, flags.log));
+  const weir = await start(startWeir(folder, origin.base, { logLevel: flags.log }));
   const proxy = await start(startRegistry(folder, programs["docker-registry"], origin.base));
   const nginx = await start(
     startNginx(

@@ -27,9 +27,11 @@ export async function startServer(
   command: string,
   args: readonly string[],
   url: string,
-  env = {},
+  { channel = false }: { readonly channel?: boolean | undefined } = {},
 ): Promise<ChildProcess> {
-  const child = spawn(command, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, ...env } });
+  const child = spawn(command, args, {
+    stdio: ["ignore", "ignore", "pipe", ...(channel ? (["ipc"] as const) : [])],
+  });
   let errors = "";
   child.stderr?.on("data", (chunk: Buffer) => {
     errors = (errors + chunk.toString()).slice(-2000);
@@ -128,6 +130,12 @@ export function median(values: readonly number[]): number {
 
 export function spread(values: readonly number[]): string {
   return `${Math.min(...values).toFixed(1)}-${Math.max(...values).toFixed(1)}`;
+}
+
+/** The first and the third quarter. */
+export function quartiles(values: readonly number[]): string {
+  const sorted = [...values].sort((a, b) => a - b);
+  return [0.25, 0.75].map((share) => sorted[Math.floor(sorted.length * share)]?.toFixed(1)).join(" to ");
 }
 
 /** Prints rows as an aligned table. */

@@ -1,35 +1,46 @@
 /**
- * What counting costs: hits of a Weir with metrics and of one without, on one machine, in one run.
- * `npm run bench:metrics` (needs Debian's wrk and docker-registry).
+ * What counting costs: hits of one Weir that counts and does not count by turns, so that nothing else differs.
+ * `npm run bench:metrics` (needs Debian's docker-registry).
  *
- *   --rounds N      counted rounds, interleaved (15)
- *   --seconds N     of each measurement (2)
+ *   --rounds N      of two bursts each, one counted and one not (60)
+ *   --requests N    of a burst (1500)
  *   --clients N     connections (16)
  */
-import { execFile } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs, promisify } from "node:util";
+import { parseArgs } from "node:util";
 import { push, smallImage } from "../../test/support/images.ts";
-import { cpuSeconds, download, median, printTable, spread, stopServer } from "./measure.ts";
+import { Bursts } from "./bursts.ts";
+import { download, median, printTable, quartiles, stopServer } from "./measure.ts";
+import type { Order } from "./metrics-server.ts";
 import { type Peer, requirePrograms, startRegistry, startWeir } from "./peers.ts";
 
 const { values: flags } = parseArgs({
   options: {
-    rounds: { type: "string", default: "15" },
-    seconds: { type: "string", default: "2" },
+    rounds: { type: "string", default: "60" },
+    requests: { type: "string", default: "1500" },
     clients: { type: "string", default: "16" },
   },
 });
-const programs = requirePrograms("wrk", "docker-registry");
-const run = promisify(execFile);
+const [rounds, requests, clients] = [flags.rounds, flags.requests, flags.clients].map(Number) as [
+  number,
+  number,
+  number,
+];
+const programs = requirePrograms("docker-registry");
 
 const SERVER = new URL("metrics-server.ts", import.meta.url).pathname;
 
+/** So that everything is compiled as well as it will be. */
+const WARMING_REQUESTS = 40_000;
+
 interface Result {
+  /** Of the server, for each request. */
+  readonly cpuMicroseconds: number;
   readonly perSecond: number;
-  readonly cpuSecondsPerThousand: number;
 }
 
 const folder = await mkdtemp(join(tmpdir(), "weir-bench-"));
@@ -42,50 +53,55 @@ try {
   const image = smallImage("bench");
   const origin = await start(startRegistry(folder, programs["docker-registry"]));
   await push(origin.base, "library/bench", "1", image);
-  const on = await start(startWeir(folder, origin.base, "warn", [SERVER, "on"]));
-  const off = await start(startWeir(folder, origin.base, "warn", [SERVER, "off"]));
-  const smallest = image.blobs[0]?.digest ?? "";
+  const weir = await start(startWeir(folder, origin.base, { main: [SERVER], workers: 1, channel: true }));
   const rows: string[][] = [];
   for (const [what, path] of [
     ["manifest by tag", "/v2/library/bench/manifests/1"],
-    ["small blob", `/v2/library/bench/blobs/${smallest}`],
+    ["manifest by digest", `/v2/library/bench/manifests/${image.root.digest}`],
+    ["small blob", `/v2/library/bench/blobs/${image.blobs[0]?.digest}`],
   ] as const) {
-    for (const { base } of [on, off]) await download(base + path);
-    for (const peer of [on, off]) await measure(peer, path, 2);
-    const results: { on: Result; off: Result }[] = [];
-    for (let round = 0; round < Number(flags.rounds); round += 1) {
+    await download(weir.base + path);
+    const bursts = await Bursts.open(weir.base + path, clients);
+    await bursts.run(WARMING_REQUESTS);
+    const results: Record<"counted" | "uncounted", Result>[] = [];
+    for (let round = 0; round < rounds; round += 1) {
       // Whoever goes second has the warmer machine.
-      const order = round % 2 === 0 ? [on, off] : [off, on];
-      const measured = new Map<Peer, Result>();
-      for (const peer of order) measured.set(peer, await measure(peer, path, Number(flags.seconds)));
-      const [counted, uncounted] = [measured.get(on), measured.get(off)];
-      if (counted !== undefined && uncounted !== undefined) results.push({ on: counted, off: uncounted });
+      const first = round % 2 === 0;
+      const one = await measure(weir.child, bursts, first);
+      const other = await measure(weir.child, bursts, !first);
+      results.push(first ? { counted: one, uncounted: other } : { counted: other, uncounted: one });
     }
-    const costs = results.map((pair) => (1 - pair.on.perSecond / pair.off.perSecond) * 100);
-    const cpuCosts = results.map((pair) => (pair.on.cpuSecondsPerThousand / pair.off.cpuSecondsPerThousand - 1) * 100);
+    bursts.close();
+    const percent = (value: (result: Result) => number) =>
+      results.map(({ counted, uncounted }) => (value(counted) / value(uncounted) - 1) * 100);
+    const costs = percent(({ cpuMicroseconds }) => cpuMicroseconds);
+    const slower = percent(({ perSecond }) => 1 / perSecond);
     rows.push([
       what,
-      median(results.map((pair) => pair.on.perSecond)).toFixed(0),
-      median(results.map((pair) => pair.off.perSecond)).toFixed(0),
-      `${median(costs).toFixed(1)} % (${spread(costs)})`,
-      `${median(cpuCosts).toFixed(1)} % (${spread(cpuCosts)})`,
+      median(results.map(({ counted }) => counted.cpuMicroseconds)).toFixed(1),
+      median(results.map(({ uncounted }) => uncounted.cpuMicroseconds)).toFixed(1),
+      `${median(costs).toFixed(1)} % (${quartiles(costs)})`,
+      median(results.map(({ counted }) => counted.perSecond)).toFixed(0),
+      `${median(slower).toFixed(1)} % (${quartiles(slower)})`,
     ]);
   }
-  console.log(`\nhits, median (spread) of ${flags.rounds} interleaved rounds of ${flags.seconds} s\n`);
-  printTable(["hit", "counted/s", "uncounted/s", "counting costs, requests/s", "counting costs, CPU"], rows);
+  console.log(`\nhits, median (quartiles) of ${rounds} interleaved rounds of ${requests} requests\n`);
+  printTable(["hit", "counted, CPU us", "uncounted", "counting costs", "counted/s", "counting takes time"], rows);
 } finally {
   for (const peer of peers.reverse()) await stopServer(peer.child);
   await rm(folder, { recursive: true, force: true });
 }
 
-async function measure({ base, child }: Peer, path: string, seconds: number): Promise<Result> {
-  const pids = child.pid === undefined ? [] : [child.pid];
-  const cpuBefore = cpuSeconds(pids);
-  const { stdout } = await run(programs.wrk, ["-t1", `-c${flags.clients}`, `-d${seconds}s`, base + path]);
-  if (stdout.includes("Non-2xx")) throw new Error(`requests were refused:\n${stdout}`);
-  const requests = Number(/(\d+) requests in/.exec(stdout)?.[1]);
-  return {
-    perSecond: Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]),
-    cpuSecondsPerThousand: (cpuSeconds(pids) - cpuBefore) / (requests / 1000),
-  };
+async function measure(server: ChildProcess, bursts: Bursts, counting: boolean): Promise<Result> {
+  server.send((counting ? "count" : "do not count") satisfies Order);
+  const before = await cpuMicroseconds(server);
+  const tookMs = await bursts.run(requests);
+  const used = (await cpuMicroseconds(server)) - before;
+  return { cpuMicroseconds: used / requests, perSecond: (requests / tookMs) * 1000 };
+}
+
+async function cpuMicroseconds(server: ChildProcess): Promise<number> {
+  const told = once(server, "message");
+  server.send("tell" satisfies Order);
+  return Number((await told)[0]);
 }

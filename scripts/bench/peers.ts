@@ -23,16 +23,21 @@ export function requirePrograms<N extends string>(...names: readonly N[]): Recor
 /**
  * The built Weir with an empty store in front of `origin`, which is its default upstream.
  *
- * @param main the program, with arguments that come before the command line's own
- * @param workers `server.workers`; the default if left out
+ * @param o.main the program, with arguments that come before the command line's own
+ * @param o.workers `server.workers`; the default if left out
+ * @param o.channel whether messages can be sent to it
  */
 export async function startWeir(
   folder: string,
   origin: string,
-  logLevel = "warn",
-  main: readonly string[] = [new URL("../../dist/main.js", import.meta.url).pathname],
-  workers?: number,
+  o: {
+    readonly logLevel?: string;
+    readonly main?: readonly string[];
+    readonly workers?: number;
+    readonly channel?: boolean;
+  } = {},
 ): Promise<Peer> {
+  const { logLevel = "warn", main = [new URL("../../dist/main.js", import.meta.url).pathname], workers, channel } = o;
   const root = await mkdtemp(join(folder, "weir-"));
   const [port, admin] = [await freePort(), await freePort()];
   const file = join(root, "weir.json");
@@ -48,7 +53,7 @@ export async function startWeir(
     }),
   );
   const readyz = `http://127.0.0.1:${admin}/readyz`;
-  const child = await startServer(process.execPath, [...main, "serve", "--config", file], readyz);
+  const child = await startServer(process.execPath, [...main, "serve", "--config", file], readyz, { channel });
   return { base: `http://127.0.0.1:${port}`, child };
 }
 

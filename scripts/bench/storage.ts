@@ -85,7 +85,9 @@ async function memoryOf(work: () => Promise<unknown>): Promise<number> {
 }
 
 await using stack = new AsyncDisposableStack();
-const server = await startS3(stack);
+const upload = Number(flags.upload) * 1024 * MiB;
+// The server's own memory is its disk.
+const server = await startS3(stack, { deviceBytes: 1.5 * upload + 4 * 1024 * MiB });
 const size = Number(flags.blob) * MiB;
 console.log(`${readers} readers, ${reads} reads each of ${flags.blob} MiB`);
 for (const driver of ["filesystem", "s3", "tiered"] as const) {
@@ -106,11 +108,13 @@ for (const driver of ["filesystem", "s3", "tiered"] as const) {
   const seconds = (performance.now() - startMs) / 1000;
   const rate = (readers * reads * Number(flags.blob)) / seconds;
   console.log(`${driver}: ${rate.toFixed(0)} MiB/s, first byte after ${median(firstMs).toFixed(1)} ms (median)`);
-  const upload = Number(flags.upload) * 1024 * MiB;
   if (driver === "s3" && upload > 0) {
     const large = await madeFile(path, upload);
+    const before = process.memoryUsage.rss() / MiB;
     const memory = await memoryOf(() => store.ingest(large, path, call));
-    console.log(`s3: an upload of ${flags.upload} GiB: the process had ${memory.toFixed(0)} MiB at most`);
+    console.log(
+      `s3: an upload of ${flags.upload} GiB: the process had ${before.toFixed(0)} MiB before, and ${memory.toFixed(0)} MiB at most`,
+    );
   }
   await storage.close();
   await rm(folder, { recursive: true, force: true });

@@ -75,7 +75,7 @@ try {
   await push(origin.base, REPOSITORY, "1", { ...image, blobs: [...image.blobs, small, large, ...coldBlobs] });
   const subjects: Subject[] = [{ name: "single process", peer: await start(startWeir(folder, origin.base)) }];
   for (const workers of flags.workers.split(",").map(Number)) {
-    const peer = await start(startWeir(folder, origin.base, "warn", undefined, workers));
+    const peer = await start(startWeir(folder, origin.base, { workers }));
     subjects.push({ name: `workers ${workers}`, peer });
   }
   const hits = [

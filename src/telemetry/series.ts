@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, type Registry } from "prom-client";
 import type { RoomUsage } from "../proxy/room.ts";
 import type { Waiting } from "../storage/tiered/upload-queue.ts";
+import { TalliedCounter, TalliedHistogram } from "./tallies.ts";
 
 /** From a hit out of memory to the longest wait that a client endures for headers. Seconds. */
 const FIRST_BYTE_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -34,35 +35,51 @@ export function createSeries(registry: Registry) {
       help: "1 while the configuration as it stands is in force, 0 since the last reload was refused; the log says why.",
       registers,
     }),
-    httpRequests: new Counter({
+    httpRequests: new TalliedCounter({
       name: "weir_http_requests_total",
       help: "Requests of clients that were answered, or that the client left (code 499). cache says where the answer came from.",
       labelNames: ["upstream", "kind", "method", "code", "cache"],
       registers,
     }),
-    httpDuration: new Histogram({
+    httpDuration: new TalliedHistogram({
       name: "weir_http_request_duration_seconds",
       help: "Time from a client's request to the last byte of its answer. For blobs this is mostly the client's own speed.",
       labelNames: ["upstream", "kind", "cache"],
       buckets: DURATION_BUCKETS,
       registers,
     }),
-    httpFirstByte: new Histogram({
+    httpFirstByte: new TalliedHistogram({
       name: "weir_http_first_byte_seconds",
       help: "Time from a client's request to the first byte of its answer's body (or its headers, where there is no body).",
       labelNames: ["upstream", "kind", "cache"],
       buckets: FIRST_BYTE_BUCKETS,
       registers,
     }),
-    httpBytes: new Counter({
+    httpBytes: new TalliedCounter({
       name: "weir_http_response_bytes_total",
       help: "Bytes of bodies that clients took, without headers.",
       labelNames: ["upstream", "kind", "cache"],
       registers,
     }),
+    connections: new Gauge({
+      name: "weir_http_connections",
+      help: "Clients' connections that are open; limits.connections is how many each process may have.",
+      registers,
+    }),
+    connectionsEnded: new Counter({
+      name: "weir_http_connections_ended_total",
+      help: "Clients' connections that were not taken, or ended: connections and connections-per-client (limits of these names; an idle one made room, or the newcomer was reset), slow-request, large-headers (limits.requestHeaders), malformed (not HTTP), stalled (the client took nothing of its answer).",
+      labelNames: ["reason"],
+      registers,
+    }),
+    signInFailures: new Counter({
+      name: "weir_auth_failures_total",
+      help: "Requests that came with a password, token or the like that is wrong; those that came with none are no failures, and nor are tokens that have run out.",
+      registers,
+    }),
     denied: new Counter({
       name: "weir_access_denied_total",
-      help: "Requests answered 403: content (the upstream's allow and deny), address (access.allow and deny, admin.allow), private (not public at its registry).",
+      help: "Requests answered 401, 403 or 429: address (access.allow and deny, admin.allow), rule (access.rules), grant (the client's token grants less), content, platform, frozen (the upstream's allow and deny, platforms, frozen), private (not public at its registry), budget (access.fetchBudget).",
       labelNames: ["reason"],
       registers,
     }),
@@ -79,7 +96,7 @@ export function createSeries(registry: Registry) {
       buckets: FIRST_BYTE_BUCKETS,
       registers,
     }),
-    upstreamBytes: new Counter({
+    upstreamBytes: new TalliedCounter({
       name: "weir_upstream_received_bytes_total",
       help: "Bytes of bodies received from upstreams. Compare with weir_http_response_bytes_total to see what the cache saves.",
       labelNames: ["upstream", "kind"],
@@ -174,7 +191,7 @@ export function createSeries(registry: Registry) {
       buckets: STATE_BUCKETS,
       registers,
     }),
-    storageDuration: new Histogram({
+    storageDuration: new TalliedHistogram({
       name: "weir_storage_operation_duration_seconds",
       help: "Time that the disk or bucket took, repeated attempts included, whether or not it failed. Reading a body and listing are not in it: they take as long as whoever wants them.",
       labelNames: ["op"],
@@ -195,7 +212,7 @@ export function createSeries(registry: Registry) {
     }),
     evictedBytes: new Counter({
       name: "weir_storage_evicted_bytes_total",
-      help: "Bytes given back by deleting blobs: room (least recently used, above storage.highWater), upstream-cap, age (storage.maxAge), unreferenced, or emergency (the disk was full).",
+      help: "Bytes given back by deleting blobs: room (least recently used, above storage.highWater), upstream-cap, age (storage.maxAge), unreferenced, emergency (the disk was full), or bucket (from the bucket behind a disk, for whatever reason).",
       labelNames: ["reason"],
       registers,
     }),
@@ -237,15 +254,37 @@ export function createRoomSeries(registry: Registry, usage: () => RoomUsage): vo
   };
   gauge(
     "weir_storage_bytes",
-    "Bytes on disk of the blobs that are held, as du counts them; after a start what was known of them, until they have been counted.",
+    "Bytes of the blobs that are held, on a disk as du counts them; after a start what was known of them, until they have been counted. Of a bucket all Weirs that use it tell the same.",
     ({ bytes }) => bytes,
   );
   gauge("weir_storage_blobs", "Blobs that are held, manifests among them.", ({ blobs }) => blobs);
   gauge(
     "weir_storage_limit_bytes",
-    "storage.maxSize; infinite where there is no limit.",
+    "storage.maxSize, with the driver s3 storage.s3.maxSize; infinite where there is no limit.",
     ({ limitBytes = Number.POSITIVE_INFINITY }) => limitBytes,
   );
+}
+
+/** The bucket behind a disk. */
+export function createBucketSeries(registry: Registry, usage: () => RoomUsage): void {
+  const registers = [registry];
+  new Gauge({
+    name: "weir_storage_bucket_bytes",
+    help: "Bytes of the blobs in the bucket behind the disk, as whoever looks after it has counted them; NaN until somebody has (storage.driver tiered).",
+    registers,
+    collect() {
+      const { bytes, counting } = usage();
+      this.set(counting && bytes === 0 ? Number.NaN : bytes);
+    },
+  });
+  new Gauge({
+    name: "weir_storage_bucket_limit_bytes",
+    help: "storage.s3.maxSize; infinite where there is no limit (storage.driver tiered).",
+    registers,
+    collect() {
+      this.set(usage().limitBytes ?? Number.POSITIVE_INFINITY);
+    },
+  });
 }
 
 /** What a disk in front of a bucket has, and the bucket not yet. */

@@ -58,6 +58,11 @@ export class ClientAddresses {
     this.#trusted = compileNetworks(trustedProxies);
   }
 
+  /** Whether the other end of a connection is a trusted proxy. */
+  isProxy(peer: string): boolean {
+    return this.#trusted.find(peer) !== undefined;
+  }
+
   /**
    * The client's address; undefined where a trusted proxy names something that is none.
    *

@@ -1,11 +1,12 @@
 import type { UpstreamConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
 import { compileImagePattern, type ImagePattern } from "../oci/image-pattern.ts";
+import type { Platform } from "../oci/manifest.ts";
 import type { Reference } from "../oci/reference.ts";
 
 /**
- * What of an upstream may be served, to whomever (`upstreams.<name>.allow` and `deny`). Each function gives the configuration
- * key that forbids it, or undefined. Pure: nothing is asked, and what is held does not count.
+ * What of an upstream may be served, to whomever (`upstreams.<name>.allow`, `deny`, `platforms` and `frozen`). Each function
+ * gives the configuration key that forbids it, or undefined. Pure: nothing is asked, and what is held does not count.
  */
 export interface ContentRules {
   /** The repository as such: its tag list, its place in the catalog. */
@@ -14,6 +15,10 @@ export interface ContentRules {
   manifest(repository: string, reference: Reference): string | undefined;
   /** A blob, or a manifest that a tag or an index has led to. */
   content(repository: string, digest: Digest): string | undefined;
+  /** An image that an index lists for that platform; undefined where all are served. */
+  readonly platform: ((platform: Platform) => string | undefined) | undefined;
+  /** Set where the upstream is not asked for what is not held. */
+  readonly frozen: string | undefined;
 }
 
 /** Where nothing is configured. */
@@ -21,6 +26,8 @@ export const NO_CONTENT_RULES: ContentRules = {
   repository: () => undefined,
   manifest: () => undefined,
   content: () => undefined,
+  platform: undefined,
+  frozen: undefined,
 };
 
 interface Rule {
@@ -39,11 +46,15 @@ interface Rule {
  * @throws Error where an entry cannot be compiled, which a checked configuration has none of
  */
 export function compileContentRules(
-  { name, allow, deny }: Pick<UpstreamConfig, "name" | "allow" | "deny">,
+  { name, allow, deny, platforms, frozen }: Pick<UpstreamConfig, "name" | "allow" | "deny" | "platforms" | "frozen">,
   normalise: (repository: string) => string,
 ): ContentRules {
+  const others = {
+    platform: platforms.length === 0 ? undefined : platformRule(`upstreams.${name}.platforms`, new Set(platforms)),
+    frozen: frozen ? `upstreams.${name}.frozen` : undefined,
+  };
   if (allow.length === 0 && deny.length === 0) {
-    return NO_CONTENT_RULES;
+    return { ...NO_CONTENT_RULES, ...others };
   }
   const compile = (entries: readonly string[], list: string): readonly Rule[] =>
     entries.map((entry, i) => ({
@@ -72,7 +83,14 @@ export function compileContentRules(
     content: (repository, digest) =>
       forbids(repository, (pattern) => pattern.part === "all" || hasDigest(pattern, digest)) ??
       unlisted(repository, () => true),
+    ...others,
   };
+}
+
+/** What says of itself that it is for no platform, such as an attestation, belongs to whatever it lies beside. */
+function platformRule(key: string, kept: ReadonlySet<string>): ContentRules["platform"] {
+  return ({ os, architecture }) =>
+    kept.has(`${os}/${architecture}`) || (os === "unknown" && architecture === "unknown") ? undefined : key;
 }
 
 function hasTag(pattern: ImagePattern, tag: string): boolean {

@@ -40,6 +40,21 @@ export function normaliseAddress(text: string): string | undefined {
   return isIPv4(bare) ? bare : parseAddress(bare)?.toString();
 }
 
+/** IPv6 networks are handed out in blocks of 2^64 addresses: whoever has one of them has all. */
+const IPV6_CLIENT_BYTES = 8;
+
+/** What counts as one client where the number of connections is limited; undefined for what is no address. */
+export function clientNetwork(address: string): string | undefined {
+  const bare = bareAddress(address);
+  if (isIPv4(bare)) {
+    return bare;
+  }
+  const parsed = parseAddress(bare);
+  return parsed instanceof ipaddr.IPv6
+    ? `${new ipaddr.IPv6([...parsed.toByteArray().slice(0, IPV6_CLIENT_BYTES), ...Array<number>(IPV6_CLIENT_BYTES).fill(0)])}/64`
+    : parsed?.toString();
+}
+
 /** The bits of an IPv6 address in front of the IPv4 address that it carries. */
 const MAPPED_BITS = 96;
 

@@ -1,10 +1,10 @@
 import { z } from "zod";
-import { choice, flag, later, mapping, network } from "./values.ts";
+import { accessRulesSchema, fetchBudgetSchema } from "./access-rules.ts";
+import { signInKeys } from "./sign-in.ts";
+import { flag, mapping, network } from "./values.ts";
 
 export const accessSchema = mapping({
-  mode: choice(["anonymous"], ["htpasswd", "token", "oidc", "mtls"])
-    .prefault("anonymous")
-    .describe("How clients sign in: not at all."),
+  ...signInKeys,
   privateToAnonymous: flag
     .prefault(false)
     .describe("Serves repositories that only Weir's own credential can read to everybody who reaches Weir."),
@@ -13,7 +13,8 @@ export const accessSchema = mapping({
     .prefault([])
     .describe("Addresses and CIDRs of clients that may come in; all of them when it is empty."),
   deny: z.array(network).prefault([]).describe("Addresses and CIDRs of clients that may not; wins over allow."),
-  rules: later("deciding by rules who may pull what"),
+  rules: accessRulesSchema,
+  fetchBudget: fetchBudgetSchema,
 })
   .prefault({})
   .describe("Who may pull what.");

@@ -7,9 +7,19 @@ import { startTestApp, type TestApp } from "../../support/app.ts";
 import { getBlob } from "../../support/blob-pull.ts";
 import { hubUpstream } from "../../support/hub-weir.ts";
 import { type Content, type Image, seededBytes, sha256, smallImage } from "../../support/images.ts";
+import {
+  ask,
+  CATALOGS,
+  type Route,
+  routes,
+  SPELLINGS,
+  type Spelling,
+  type Things,
+  told,
+  VIRTUAL_HOST,
+} from "../../support/isolation.ts";
 import { ManualClock } from "../../support/manual-clock.ts";
 import { fillsOver } from "../../support/metrics.ts";
-import { type HttpReply, httpRequest } from "../../support/network.ts";
 import { type HubDouble, startHubDouble } from "../../support/registries/dockerhub.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -20,7 +30,6 @@ const NOWHERE = "library/nowhere";
 const SITE = "library/site";
 /** Large enough to be on its way for as long as a test likes. */
 const LARGE: Content = bigLayer();
-const VIRTUAL_HOST = "hub.mirror.example";
 
 let stack: AsyncDisposableStack;
 let clock: ManualClock;
@@ -44,60 +53,6 @@ function bigLayer(): Content {
   return { mediaType: "application/octet-stream", digest: sha256(bytes), bytes };
 }
 
-// ---- the rows: how a repository can be spelt
-
-interface Asked {
-  readonly path: string;
-  readonly host?: string;
-}
-
-/** What stands behind the repository's name, and what is asked for it. */
-type Spelling = (repository: string, tail: string) => Asked;
-
-const short = (repository: string): string => repository.replace("library/", "");
-const withNs = (path: string, ns: string): string => `${path}${path.includes("?") ? "&" : "?"}ns=${ns}`;
-
-const SPELLINGS: Readonly<Record<string, Spelling>> = {
-  prefix: (repository, tail) => ({ path: `/v2/docker.io/${repository}/${tail}` }),
-  "prefix, short name": (repository, tail) => ({ path: `/v2/docker.io/${short(repository)}/${tail}` }),
-  "prefix in upper case": (repository, tail) => ({ path: `/v2/DOCKER.io/${repository}/${tail}` }),
-  "prefix with a trailing dot": (repository, tail) => ({ path: `/v2/docker.io./${repository}/${tail}` }),
-  "prefix with the default port": (repository, tail) => ({ path: `/v2/docker.io:443/${repository}/${tail}` }),
-  alias: (repository, tail) => ({ path: `/v2/registry-1.docker.io/${repository}/${tail}` }),
-  encoded: (repository, tail) => ({ path: `/v2/d%6Fcker.io/${repository.replace("l", "%6C")}/${tail}` }),
-  ns: (repository, tail) => ({ path: withNs(`/v2/${repository}/${tail}`, "docker.io") }),
-  "ns, alias in upper case, short name": (repository, tail) => ({
-    path: withNs(`/v2/${short(repository)}/${tail}`, "INDEX.docker.io"),
-  }),
-  "ns and prefix": (repository, tail) => ({ path: withNs(`/v2/docker.io/${repository}/${tail}`, "docker.io") }),
-  "ns, prefix and a doubled v2": (repository, tail) => ({
-    path: withNs(`/v2/docker.io/v2/${repository}/${tail}`, "docker.io"),
-  }),
-  "prefix in front of v2": (repository, tail) => ({ path: `/docker.io/v2/${repository}/${tail}` }),
-  "virtual host": (repository, tail) => ({ path: `/v2/${repository}/${tail}`, host: VIRTUAL_HOST }),
-  "virtual host in upper case, with prefix": (repository, tail) => ({
-    path: `/v2/docker.io/${repository}/${tail}`,
-    host: VIRTUAL_HOST.toUpperCase(),
-  }),
-  "default upstream": (repository, tail) => ({ path: `/v2/${repository}/${tail}` }),
-  "default upstream, short name": (repository, tail) => ({ path: `/v2/${short(repository)}/${tail}` }),
-};
-
-// ---- the columns: what can be asked of it
-
-interface Route {
-  readonly method: "GET" | "HEAD";
-  readonly tail: string;
-  readonly headers?: Readonly<Record<string, string>>;
-}
-
-interface Things {
-  readonly tag: string;
-  readonly manifest: string;
-  readonly blob: string;
-  readonly large: string;
-}
-
 const there = (): Things => ({
   tag: "1",
   manifest: image.root.digest,
@@ -110,53 +65,6 @@ const NOT_THERE: Things = {
   blob: sha256(Buffer.from("no such blob")),
   large: sha256(Buffer.from("no such layer")),
 };
-
-function routes({ tag, manifest, blob, large }: Things): Readonly<Record<string, Route>> {
-  return {
-    "GET manifest by tag": { method: "GET", tail: `manifests/${tag}` },
-    "HEAD manifest by tag": { method: "HEAD", tail: `manifests/${tag}` },
-    "GET manifest by digest": { method: "GET", tail: `manifests/${manifest}` },
-    "HEAD manifest by digest": { method: "HEAD", tail: `manifests/${manifest}` },
-    "conditional GET manifest": {
-      method: "GET",
-      tail: `manifests/${manifest}`,
-      headers: { "if-none-match": `"${manifest}"` },
-    },
-    "GET blob": { method: "GET", tail: `blobs/${blob}` },
-    "HEAD blob": { method: "HEAD", tail: `blobs/${blob}` },
-    "GET blob, range": { method: "GET", tail: `blobs/${blob}`, headers: { range: "bytes=0-0" } },
-    "GET blob, range beyond the end": { method: "GET", tail: `blobs/${blob}`, headers: { range: "bytes=99999999-" } },
-    "conditional GET blob": { method: "GET", tail: `blobs/${blob}`, headers: { "if-none-match": `"${blob}"` } },
-    "GET large blob": { method: "GET", tail: `blobs/${large}` },
-    "HEAD large blob": { method: "HEAD", tail: `blobs/${large}` },
-    "GET large blob, range": { method: "GET", tail: `blobs/${large}`, headers: { range: "bytes=0-9" } },
-    "GET tags": { method: "GET", tail: "tags/list" },
-    "HEAD tags": { method: "HEAD", tail: "tags/list" },
-    "GET referrers": { method: "GET", tail: `referrers/${manifest}` },
-    "GET referrers of a type": { method: "GET", tail: `referrers/${manifest}?artifactType=application%2Fspdx` },
-  };
-}
-
-const CATALOGS: readonly Asked[] = [
-  { path: "/v2/_catalog" },
-  { path: "/v2/_catalog?ns=docker.io" },
-  { path: "/v2/docker.io/_catalog" },
-  { path: "/docker.io/v2/_catalog" },
-  { path: "/v2/_catalog", host: VIRTUAL_HOST },
-  { path: "/v2/_catalog?n=1000&last=docker.io%2Flibrary%2Fsite" },
-];
-
-async function ask(weir: TestApp, { path, host }: Asked, route: Pick<Route, "method" | "headers">): Promise<HttpReply> {
-  const headers = { ...route.headers, ...(host === undefined ? {} : { host }) };
-  return await httpRequest(weir.url + path, { method: route.method, headers });
-}
-
-/** Everything of an answer that could tell one case from another. The repository's own name is what was asked for. */
-function told({ status, headers, body }: HttpReply, repository: string): unknown {
-  const { date, "x-request-id": requestId, "content-length": length, ...others } = headers;
-  const text = body.toString().replaceAll(repository, "REPOSITORY");
-  return { status, headers: others, text };
-}
 
 // ---- the cells
 

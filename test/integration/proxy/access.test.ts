@@ -3,10 +3,11 @@ import { parseDigest } from "../../../src/oci/digest.ts";
 import { OCI_INDEX, OCI_MANIFEST } from "../../../src/oci/media-types.ts";
 import type { Caller } from "../../../src/proxy/answers.ts";
 import { RememberedAbsenceError } from "../../../src/proxy/remembered.ts";
+import { NOBODY, signedIn } from "../../support/callers.ts";
 import { DAY, HOUR, MINUTE, ProxyBench } from "../../support/proxy-bench.ts";
 
 const TEAM = "docker.io/team/app";
-const STAFF: Caller = { account: "ci", client: "test" };
+const STAFF = signedIn("ci");
 const DENIED = { code: "DENIED", status: 403, detail: { key: "access.privateToAnonymous" } };
 
 let bench: ProxyBench;
@@ -70,7 +71,7 @@ async function tags(caller?: Caller) {
     n: undefined,
     last: undefined,
     cursor: {},
-    caller: caller ?? { account: undefined, client: "test" },
+    caller: caller ?? NOBODY,
     signal: bench.signal,
   });
 }
@@ -80,7 +81,7 @@ async function catalog(caller?: Caller) {
     n: undefined,
     last: undefined,
     upstream: undefined,
-    caller: caller ?? { account: undefined, client: "test" },
+    caller: caller ?? NOBODY,
     signal: bench.signal,
   });
   return answer.repositories;

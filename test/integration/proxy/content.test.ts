@@ -5,6 +5,7 @@ import { createRouteTable, routeRequest } from "../../../src/http/route.ts";
 import { type Digest, digestOf } from "../../../src/oci/digest.ts";
 import { OCI_INDEX, OCI_MANIFEST } from "../../../src/oci/media-types.ts";
 import { normaliseRepository } from "../../../src/upstream/adapters/index.ts";
+import { NOBODY } from "../../support/callers.ts";
 import { HOUR, ProxyBench } from "../../support/proxy-bench.ts";
 
 let bench: ProxyBench;
@@ -23,7 +24,8 @@ interface Lists {
 /** As a reload would put them in force. */
 function rule({ allow = [], deny = [] }: Lists): void {
   const normalise = (repository: string): string => normaliseRepository("dockerhub", repository);
-  bench.rules.set("docker.io", compileContentRules({ name: "docker.io", allow, deny }, normalise));
+  const curated = { name: "docker.io", allow, deny, platforms: [], frozen: false };
+  bench.rules.set("docker.io", compileContentRules(curated, normalise));
 }
 
 const layer = Buffer.from("a layer");
@@ -55,7 +57,7 @@ async function ask(target: string, { host = "weir.example", method = "GET" } = {
     headers: {},
     takesChunks: true,
     mayRedirect: false,
-    by: { caller: { account: undefined, client: "test" }, signal: bench.signal },
+    by: { caller: NOBODY, signal: bench.signal },
   });
 }
 

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { OCI_MANIFEST } from "../../../src/oci/media-types.ts";
 import type { CatalogCall, TagsCall } from "../../../src/proxy/answers.ts";
 import { RememberedAbsenceError } from "../../../src/proxy/remembered.ts";
+import { NOBODY } from "../../support/callers.ts";
 import { FRESHNESS, ProxyBench } from "../../support/proxy-bench.ts";
 
 let bench: ProxyBench;
@@ -14,7 +15,7 @@ afterEach(async () => {
   await bench.stop();
 });
 
-const caller = { account: undefined, client: "test" };
+const caller = NOBODY;
 
 const tags = (call: Partial<TagsCall> = {}) =>
   bench.proxy.tags({

@@ -1,13 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Digest, digestOf } from "../../../src/oci/digest.ts";
 import { OCI_MANIFEST } from "../../../src/oci/media-types.ts";
-import type { Caller, ReferrersAnswer } from "../../../src/proxy/answers.ts";
+import type { ReferrersAnswer } from "../../../src/proxy/answers.ts";
 import { RememberedAbsenceError } from "../../../src/proxy/remembered.ts";
+import { signedIn } from "../../support/callers.ts";
 import { DAY, FRESHNESS, HOUR, MINUTE, ProxyBench } from "../../support/proxy-bench.ts";
 
 const NGINX = "docker.io/library/nginx";
 const TEAM = "docker.io/team/app";
-const STAFF: Caller = { account: "ci", client: "test" };
+const STAFF = signedIn("ci");
 const SIGNATURE = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const SBOM = "application/spdx+json";
 const MADE_UP = digestOf(Buffer.from("made up"));

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ClientAddresses, createAddressGate } from "../../../src/access/client-addresses.ts";
 import { AccessDeniedError } from "../../../src/access/denied-error.ts";
-import { compileNetworks } from "../../../src/access/networks.ts";
+import { clientNetwork, compileNetworks } from "../../../src/access/networks.ts";
 
 describe("who a request is from", () => {
   const clients = new ClientAddresses(["10.0.0.0/8", "192.0.2.7", "fd00::/8"]);
@@ -84,4 +84,17 @@ describe("who may come in", () => {
     );
     expect(everything.find("1.2.3.4")).toBe(0);
   });
+});
+
+test.each([
+  ["10.1.2.3", "10.1.2.3"],
+  ["::ffff:10.1.2.3", "10.1.2.3"],
+  ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+  ["2001:db8:1:2:ffff::9", "2001:db8:1:2::/64"],
+  ["2001:db8:1:3::9", "2001:db8:1:3::/64"],
+  ["fe80::1%eth0", "fe80::/64"],
+  ["", undefined],
+  ["nowhere", undefined],
+])("%s is one client with all of %s", (address, network) => {
+  expect(clientNetwork(address)).toBe(network);
 });

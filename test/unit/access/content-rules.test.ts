@@ -7,10 +7,11 @@ import { normaliseRepository } from "../../../src/upstream/adapters/index.ts";
 const GOOD = parseDigest(`sha256:${"a".repeat(64)}`);
 const BAD = parseDigest(`sha256:${"b".repeat(64)}`);
 
-function rules(lists: { allow?: readonly string[]; deny?: readonly string[] }) {
-  return compileContentRules({ name: "docker.io", allow: [], deny: [], ...lists }, (repository) =>
-    normaliseRepository("dockerhub", repository),
-  );
+type Curated = Partial<Omit<Parameters<typeof compileContentRules>[0], "name">>;
+
+function rules(curated: Curated) {
+  const nothing = { name: "docker.io", allow: [], deny: [], platforms: [], frozen: false };
+  return compileContentRules({ ...nothing, ...curated }, (repository) => normaliseRepository("dockerhub", repository));
 }
 
 /** What each kind of request gets: manifest by tag 1, by digest, a blob, the repository's lists. */
@@ -97,4 +98,24 @@ test("A3 a short name in a rule is the repository that it is at the upstream", (
   expect(verdicts(compiled, "library/a-test")).toEqual(all("upstreams.docker.io.deny[2]"));
   expect(verdicts(compiled, "team/nginx")).toEqual(OPEN);
   expect(verdicts(rules({ deny: ["**"] }), "team/nginx")).toEqual(all("upstreams.docker.io.deny[0]"));
+});
+
+test("platforms: what is listed, and what belongs to no platform", () => {
+  const { platform, repository } = rules({ platforms: ["linux/amd64", "linux/arm64"] });
+  const key = "upstreams.docker.io.platforms";
+  expect(platform?.({ os: "linux", architecture: "arm64" })).toBeUndefined();
+  expect(platform?.({ os: "unknown", architecture: "unknown" })).toBeUndefined();
+  expect(platform?.({ os: "linux", architecture: "s390x" })).toBe(key);
+  expect(platform?.({ os: "windows", architecture: "amd64" })).toBe(key);
+  expect(platform?.({ os: "linux", architecture: "unknown" })).toBe(key);
+  expect(repository("library/nginx")).toBeUndefined();
+  expect(rules({}).platform).toBeUndefined();
+});
+
+test("frozen, beside the lists", () => {
+  expect(rules({ frozen: true }).frozen).toBe("upstreams.docker.io.frozen");
+  const both = rules({ frozen: true, deny: ["evil/*"] });
+  expect(both.frozen).toBe("upstreams.docker.io.frozen");
+  expect(both.repository("evil/app")).toBe("upstreams.docker.io.deny[0]");
+  expect(rules({ deny: ["evil/*"] }).frozen).toBeUndefined();
 });

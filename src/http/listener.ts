@@ -1,20 +1,27 @@
 import http from "node:http";
-import https from "node:https";
+import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from "node:http2";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { Seldom } from "../base/seldom.ts";
 import type { ListenAddress } from "../config/types.ts";
 import { OciError } from "../oci/errors.ts";
+import { commonHeaders } from "./common-headers.ts";
+import { type ConnectionLimits, Connections } from "./connections.ts";
 import { errorAnswer } from "./errors.ts";
+import { HTTP2_OPTIONS, headerBytes, http2Request, limitSession, limitStream, resetStream } from "./http2.ts";
+import type { ConnectionEnd, ConnectionObserver } from "./observer.ts";
 import { rawAnswer } from "./raw-answer.ts";
-import { readTlsPair, type TlsFiles, type WatchTlsFiles } from "./tls.ts";
+import { ClientStalledError } from "./send-bytes.ts";
+import { readTlsSettings, type TlsFiles, type WatchTlsFiles } from "./tls.ts";
 
 /** How long a connection may take over what is the client's business; all in milliseconds. */
 export interface ListenerTimeouts {
-  /** From the connection (or the request's first byte) to the end of its headers: ends slow-header attacks. */
+  /** From the connection (or the request's first byte) to the end of its headers, and for the TLS handshake: ends slow-header attacks. */
   readonly headersMs: number;
-  /** To the end of the request's body, of which only refused writes have one. */
+  /** To the end of the request's body. */
   readonly requestMs: number;
   /** How often the two above are looked at. */
   readonly checkMs: number;
@@ -32,6 +39,9 @@ export const LISTENER_TIMEOUTS: ListenerTimeouts = {
   stalledMs: 300_000,
 };
 
+/** How often the log tells of the same cause of ended connections. */
+const TELL_EVERY_MS = 60_000;
+
 /** After a forced end, how long handlers get to notice that their clients are gone. */
 const SETTLE_MS = 5_000;
 
@@ -44,6 +54,8 @@ export interface ListenerOptions {
   /** Bytes of a request line and headers together. */
   readonly maxHeaderBytes: number;
   readonly timeouts: ListenerTimeouts;
+  readonly connections: ConnectionLimits;
+  readonly observer: ConnectionObserver;
   readonly newRequestId: () => string;
   readonly clock: Clock;
   readonly log: Log;
@@ -55,8 +67,13 @@ export interface Listener {
   readonly stopping: boolean;
   /** Starts to listen; rejects when the address cannot be had or the TLS files cannot be used. */
   listen(handler: RequestHandler): Promise<ListenAddress>;
-  /** Ends a request's connection by a TCP reset, which no client takes for the end of a body; under TLS as well. */
-  reset(req: http.IncomingMessage): void;
+  /**
+   * Ends a request so that no client takes it for the end of a body: its connection by a TCP reset, under TLS as well, or its
+   * stream of HTTP/2.
+   *
+   * @param cause what went wrong; counted where it is the client's doing
+   */
+  reset(req: http.IncomingMessage, cause: unknown): void;
   /** Takes the certificate and key from their files again. A pair that does not fit together leaves the old one in force and is logged. */
   reloadTls(): Promise<void>;
   /** Stops listening, ends idle connections, and resets what is still busy after `graceMs`. Resolves when no handler is running. */
@@ -67,23 +84,19 @@ export function createListener(options: ListenerOptions): Listener {
   return new NodeListener(options);
 }
 
-interface Connection {
-  /** The TCP connection; under TLS not the socket that requests know. */
-  readonly raw: Socket;
-  readonly responses: Set<http.ServerResponse>;
-}
-
 class NodeListener implements Listener {
   readonly #options: ListenerOptions;
-  readonly #connections = new Map<string, Connection>();
-  readonly #bySocket = new WeakMap<Duplex, Connection>();
+  readonly #connections: Connections;
+  readonly #told: Seldom<ConnectionEnd | "certificate">;
   readonly #handling = new Set<Promise<void>>();
-  #server: http.Server | https.Server | undefined;
+  #server: http.Server | Http2SecureServer | undefined;
   #stopWatching: (() => void) | undefined;
   #stopping = false;
 
   constructor(options: ListenerOptions) {
     this.#options = options;
+    this.#connections = new Connections(options.connections);
+    this.#told = new Seldom({ clock: options.clock, everyMs: TELL_EVERY_MS });
   }
 
   get stopping(): boolean {
@@ -94,9 +107,18 @@ class NodeListener implements Listener {
     const { listen, tls, timeouts, log } = this.#options;
     const server = await this.#createServer();
     this.#server = server;
-    server.timeout = timeouts.stalledMs;
-    server.on("connection", (socket: Socket) => this.#onConnection(socket));
-    server.on("secureConnection", (socket: Socket) => this.#onSecureConnection(socket));
+    Object.assign(server, { timeout: timeouts.stalledMs });
+    const taken = server.listeners("connection");
+    server.removeAllListeners("connection");
+    server.on("connection", (socket: Socket) => {
+      if (this.#takeIn(socket)) {
+        for (const listener of taken) listener.call(server, socket);
+      } else {
+        socket.resetAndDestroy();
+      }
+    });
+    server.prependListener("secureConnection", (socket: TLSSocket) => this.#onSecureConnection(socket));
+    server.on("session", (session: ServerHttp2Session) => this.#onSession(session));
     server.on("clientError", (err: NodeJS.ErrnoException, socket: Duplex) => this.#onClientError(err, socket));
     const onRequest = (req: http.IncomingMessage, res: http.ServerResponse): void => this.#onRequest(req, res, handler);
     server.on("request", onRequest);
@@ -118,18 +140,28 @@ class NodeListener implements Listener {
     return { host: bound.address, port: bound.port };
   }
 
-  reset(req: http.IncomingMessage): void {
-    // A connection that is no longer known is closed already.
-    this.#bySocket.get(req.socket)?.raw.resetAndDestroy();
+  reset(req: http.IncomingMessage, cause: unknown): void {
+    if (cause instanceof ClientStalledError) {
+      this.#ended("stalled", req.socket.remoteAddress);
+    }
+    const request = http2Request(req);
+    if (request !== undefined) {
+      resetStream(request);
+    } else {
+      // A connection that is no longer known is closed already.
+      this.#connections.of(req.socket)?.raw.resetAndDestroy();
+    }
   }
 
   async reloadTls(): Promise<void> {
     const { tls, log } = this.#options;
-    if (tls === undefined || !(this.#server instanceof https.Server)) {
+    const server = this.#server;
+    if (tls === undefined || server === undefined || !("setSecureContext" in server)) {
       return;
     }
     try {
-      this.#server.setSecureContext({ ...TLS_FLOOR, ...(await readTlsPair(tls)) });
+      // With it go the keys of session tickets: nobody resumes what an authority of before has vouched for.
+      server.setSecureContext(await readTlsSettings(tls));
       log.info({ cert: tls.certFile }, "the TLS certificate was read again");
     } catch (err) {
       log.warn({ err, cert: tls.certFile }, "the new TLS certificate cannot be used; the old one stays in force");
@@ -146,20 +178,20 @@ class NodeListener implements Listener {
     const closed = new Promise<void>((resolve) => {
       server.close(() => resolve());
     });
-    for (const { raw, responses } of this.#connections.values()) {
+    for (const { raw, responses } of this.#connections) {
       if (responses.size === 0) {
         raw.destroySoon();
       }
     }
     await this.#within(graceMs, closed);
-    for (const { raw } of this.#connections.values()) {
+    for (const { raw } of this.#connections) {
       raw.resetAndDestroy();
     }
     await closed;
     await this.#within(SETTLE_MS, Promise.allSettled(this.#handling));
   }
 
-  async #createServer(): Promise<http.Server | https.Server> {
+  async #createServer(): Promise<http.Server | Http2SecureServer> {
     const { maxHeaderBytes, timeouts, tls } = this.#options;
     const settings: http.ServerOptions = {
       maxHeaderSize: maxHeaderBytes,
@@ -172,47 +204,92 @@ class NodeListener implements Listener {
       // Finds out that a peer has vanished without a word.
       keepAlive: true,
     };
-    return tls === undefined
-      ? http.createServer(settings)
-      : https.createServer({ ...settings, ...TLS_FLOOR, ...(await readTlsPair(tls)) });
+    if (tls === undefined) {
+      return http.createServer(settings);
+    }
+    const server = createSecureServer({
+      ...(await readTlsSettings(tls)),
+      ...HTTP2_OPTIONS,
+      ...CLIENT_CERTIFICATES[tls.clientCaFile === undefined ? "unwanted" : "wanted"],
+      handshakeTimeout: timeouts.headersMs,
+    });
+    // Of HTTP/1.1 beside it. As options, Node 22 would not hear of them.
+    return Object.assign(server, settings);
   }
 
-  #onConnection(raw: Socket): void {
-    const address = addressOf(raw);
-    const connection: Connection = { raw, responses: new Set() };
-    this.#connections.set(address, connection);
-    this.#bySocket.set(raw, connection);
+  /** False where there is no place for one more connection. */
+  #takeIn(raw: Socket): boolean {
+    const { observer } = this.#options;
+    if (!this.#connections.admit(raw, (limit) => this.#ended(limit, raw.remoteAddress))) {
+      return false;
+    }
+    observer.connectionOpened();
     raw.once("close", () => {
-      this.#connections.delete(address);
-      for (const res of connection.responses) {
+      observer.connectionClosed();
+      for (const res of this.#connections.of(raw)?.responses ?? []) {
         // Node 22 tells only the response that has the socket; those queued behind it (pipelining) would wait for ever.
         if (res.socket === null) {
           res.emit("close");
         }
       }
     });
+    return true;
   }
 
-  #onSecureConnection(socket: Socket): void {
-    const connection = this.#connections.get(addressOf(socket));
-    if (connection !== undefined) {
-      this.#bySocket.set(socket, connection);
+  #onSecureConnection(socket: TLSSocket): void {
+    this.#connections.recognise(socket, socket);
+    const { log, tls } = this.#options;
+    if (tls?.clientCaFile !== undefined && !socket.authorized && socket.getPeerX509Certificate() !== undefined) {
+      const { authorizationError: reason, remoteAddress: client } = socket;
+      this.#told.tell("certificate", (times) =>
+        log.warn(
+          { client, reason: String(reason), times },
+          "a client's certificate could not be verified: it counts as none",
+        ),
+      );
     }
   }
 
+  #onSession(session: ServerHttp2Session): void {
+    if (!this.#connections.recognise(session, session.socket)) {
+      session.destroy();
+      return;
+    }
+    limitSession(session, this.#options.timeouts, () => !this.#connections.of(session)?.responses.size);
+  }
+
   #onRequest(req: http.IncomingMessage, res: http.ServerResponse, handler: RequestHandler): void {
-    const connection = this.#bySocket.get(req.socket);
-    connection?.responses.add(res);
+    const request = http2Request(req);
+    const connection = this.#connections.of(request?.stream.session ?? req.socket);
+    if (connection !== undefined) {
+      this.#connections.began(connection, res);
+    }
+    if (request !== undefined) {
+      limitStream(request, res, this.#options.timeouts, () =>
+        this.#ended("slow-request", connection?.raw.remoteAddress),
+      );
+    }
     res.once("close", () => {
-      connection?.responses.delete(res);
-      if (this.#stopping && connection?.responses.size === 0) {
+      if (connection === undefined) {
+        return;
+      }
+      this.#connections.finished(connection, res);
+      if (this.#stopping && request === undefined && connection.responses.size === 0) {
         // Its headers may have gone out before the stop, promising to keep the connection.
         req.socket.destroySoon();
       }
     });
+    if (request !== undefined && headerBytes(request) > this.#options.maxHeaderBytes) {
+      // HTTP/1.1 has its limit in Node's parser.
+      this.#ended("large-headers", connection?.raw.remoteAddress);
+      const answer = errorAnswer(headersTooLarge(this.#options.maxHeaderBytes));
+      res.writeHead(answer.status, { ...answer.headers, ...commonHeaders(answer, this.#options.newRequestId()) });
+      res.end(answer.body);
+      return;
+    }
     const handling = handler(req, res).catch((err: unknown) => {
       this.#options.log.error({ err }, "a request handler has failed");
-      this.reset(req);
+      this.reset(req, err);
     });
     this.#handling.add(handling);
     void handling.finally(() => this.#handling.delete(handling));
@@ -221,9 +298,14 @@ class NodeListener implements Listener {
   /** Garbage, a TLS hello on the plain port, headers that are too large or too slow: ends that connection only. */
   #onClientError(err: NodeJS.ErrnoException, socket: Duplex): void {
     const { log, newRequestId, maxHeaderBytes } = this.#options;
-    const connection = this.#bySocket.get(socket);
+    const connection = this.#connections.of(socket);
+    const client = connection?.raw.remoteAddress;
     const refusal = refusalOf(err, maxHeaderBytes);
-    log.debug({ err, client: connection?.raw.remoteAddress }, "a connection was refused");
+    log.debug({ err, client }, "a connection was refused");
+    const end = endOf(err);
+    if (end !== undefined) {
+      this.#ended(end, client);
+    }
     if (refusal === undefined || !socket.writable) {
       socket.destroy();
     } else if (connection !== undefined && connection.responses.size > 0) {
@@ -235,6 +317,12 @@ class NodeListener implements Listener {
     }
   }
 
+  #ended(why: ConnectionEnd, client: string | undefined): void {
+    const { observer, log } = this.#options;
+    observer.connectionEnded(why);
+    this.#told.tell(why, (times) => log.warn({ why, client, times }, ENDED[why]));
+  }
+
   async #within(ms: number, work: Promise<unknown>): Promise<void> {
     const timer = new AbortController();
     const expired = this.#options.clock.sleep(ms, timer.signal).catch(() => {}); // cleared below
@@ -243,20 +331,41 @@ class NodeListener implements Listener {
   }
 }
 
-const TLS_FLOOR = { minVersion: "TLSv1.2" } as const;
+/** Whether clients are asked for a certificate. One that cannot be verified is looked past: what is served to whom is decided later. */
+const CLIENT_CERTIFICATES = {
+  wanted: { requestCert: true, rejectUnauthorized: false },
+  unwanted: {},
+} as const;
 
-/** The same for the TCP socket and the TLS socket on top of it, which Node does not otherwise relate. */
-function addressOf(socket: Socket): string {
-  return `${socket.remoteAddress}|${socket.remotePort}|${socket.localAddress}|${socket.localPort}`;
+const ENDED: Readonly<Record<ConnectionEnd, string>> = {
+  connections:
+    "there are as many connections as limits.connections allows: newcomers take the place of idle ones, or are reset",
+  "connections-per-client":
+    "a client has as many connections as limits.connectionsPerClient allows: its newest take the place of idle ones, or are reset",
+  "slow-request": "a request took too long to arrive: its connection was ended",
+  "large-headers": "a request's headers are larger than limits.requestHeaders allows: its connection was ended",
+  malformed: "what came on a connection is not a request: it was ended",
+  stalled: "a client has stopped taking its answer: its connection was ended",
+};
+
+/** Why a peer's connection ends; undefined where the peer itself has ended it. */
+function endOf(err: NodeJS.ErrnoException): ConnectionEnd | undefined {
+  switch (err.code) {
+    case "HPE_HEADER_OVERFLOW":
+      return "large-headers";
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+    case "ERR_TLS_HANDSHAKE_TIMEOUT":
+      return "slow-request";
+    default:
+      return /^(?:HPE|ERR_SSL)_/.test(err.code ?? "") ? "malformed" : undefined;
+  }
 }
 
 /** What to say to a peer whose bytes are not a request; undefined where it does not speak HTTP, or is gone. */
 function refusalOf(err: NodeJS.ErrnoException, maxHeaderBytes: number): OciError | undefined {
   switch (err.code) {
     case "HPE_HEADER_OVERFLOW":
-      return new OciError("UNSUPPORTED", `the request line and headers exceed ${maxHeaderBytes} bytes`, {
-        status: 431,
-      });
+      return headersTooLarge(maxHeaderBytes);
     case "ERR_HTTP_REQUEST_TIMEOUT":
       return new OciError("UNSUPPORTED", "the request took too long to arrive", { status: 408 });
     default:
@@ -264,4 +373,8 @@ function refusalOf(err: NodeJS.ErrnoException, maxHeaderBytes: number): OciError
         ? new OciError("UNSUPPORTED", "this is not an HTTP/1.1 request", { status: 400 })
         : undefined;
   }
+}
+
+function headersTooLarge(maxHeaderBytes: number): OciError {
+  return new OciError("UNSUPPORTED", `the request line and headers exceed ${maxHeaderBytes} bytes`, { status: 431 });
 }

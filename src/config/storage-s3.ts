@@ -49,7 +49,9 @@ export const s3Schema = mapping({
   storageClass: text.optional().describe("Storage class of new objects, such as INTELLIGENT_TIERING."),
   maxSize: spaceOrNone
     .prefault("none")
-    .describe("How much may be held in the bucket, or none for no limit; all Weirs that use it say the same."),
+    .describe(
+      "Water mark of what is held in the bucket, or none; all Weirs that use it say the same. What goes is marked first, and deleted half an hour later.",
+    ),
   redirect: flag
     .prefault(false)
     .describe("Sends clients to the bucket for blobs that are held, by addresses that are good for 10 minutes."),

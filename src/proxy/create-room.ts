@@ -12,9 +12,11 @@ import type { Prospect, Reservation, Room, RoomCandidate, RoomUsage } from "./ro
 import { Account } from "./room-account.ts";
 import { Collector } from "./room-collect.ts";
 import { Eviction, type EvictionReason, type RoomLimits, type Unsent } from "./room-eviction.ts";
-import { HELD, MANIFEST } from "./room-index.ts";
+import { HELD } from "./room-index.ts";
+import type { Pin } from "./room-pins.ts";
+import { prospectOf } from "./room-prospect.ts";
+import { Remains } from "./room-remains.ts";
 import { RoomyBlobStore } from "./room-store.ts";
-import { queueBefore } from "./room-victims.ts";
 
 /** What the room reports; telemetry/ implements it. */
 export interface RoomObserver {
@@ -28,19 +30,29 @@ export interface RoomDeps {
   readonly records: RoomRecords;
   /** Asked each time, so that a reload counts at once. */
   limits(): RoomLimits;
+  /** What an operator has pinned beside `limits().pins`; nothing if left out. */
+  morePins?(o: CallOptions): Promise<readonly Pin[]>;
   /** Bytes of unfinished downloads that lie on the storage's own disk and belong to no fill under way. */
   spooledBytes(): number;
   /** What has no copy elsewhere yet, where everything is to have one: it stays until it has. */
   readonly unsent?: Unsent | undefined;
-  /** Milliseconds since its last use for which a blob stays in any case; 0 if left out. */
-  readonly graceMs?: number;
   /** Another store behind this one holds what goes here: names stay when their content goes. */
   readonly isFront?: boolean;
+  /** The room of that store: what is used here is not to go there. */
+  readonly behind?: Pick<RunningRoom, "touch" | "added" | "removed" | "linked"> | undefined;
   /** A blob was deleted to make room: nobody must go on answering from what he remembers of it. */
   forget(digest: Digest): void;
   readonly clock: Clock;
   readonly log: Log;
   readonly observer: RoomObserver;
+}
+
+/** A blob in the account. */
+export interface HeldBlob {
+  /** What the storage uses for it; bytes. */
+  readonly occupied: number;
+  /** When it was last served or kept; milliseconds since the epoch. */
+  readonly usedAtMs: number;
 }
 
 /** A room with its work in the background. */
@@ -49,6 +61,8 @@ export interface RunningRoom extends Room {
   readonly blobs: BlobStore;
   /** A repository is about to have a link. */
   linked(repo: RepoRef, link: LinkName): void;
+  /** What is known of a blob that is held; undefined where it is not, or not counted yet, or another process counts. */
+  glance(digest: Digest): HeldBlob | undefined;
   /** Looks through the store in the background, and keeps to the limits. Without it there is only what is asked for. */
   start(): void;
   /** The configuration has changed: looks whether there is too much now. */
@@ -91,9 +105,9 @@ class StorageRoom implements RunningRoom {
       repositories,
       records,
       limits: () => deps.limits(),
+      morePins: async (o) => (await deps.morePins?.(o)) ?? [],
       spooledBytes: () => deps.spooledBytes(),
       unsent: deps.unsent,
-      graceMs: deps.graceMs ?? 0,
       evicted(digest, reason, bytes) {
         observer.evicted(reason, bytes);
         deps.forget(digest);
@@ -101,28 +115,41 @@ class StorageRoom implements RunningRoom {
       clock,
       log,
     });
-    const parts = { account: this.#account, eviction: this.#eviction, store, repositories, records, clock };
+    const parts = { account: this.#account, store, repositories, records, clock };
+    const remains = new Remains({ ...parts, locks: this.#eviction.locks });
     const { isFront = false } = deps;
-    this.#collector = new Collector({ ...parts, isFront, maxAgeMs: () => deps.limits().maxAgeMs });
+    const maxAgeMs = (): number | undefined => deps.limits().maxAgeMs;
+    this.#collector = new Collector({ ...parts, eviction: this.#eviction, remains, isFront, maxAgeMs });
     this.blobs = new RoomyBlobStore(store, this, this.#eviction.locks);
   }
 
   touch(digest: Digest): boolean {
+    this.#deps.behind?.touch(digest);
     return this.#account.touch(digest);
   }
 
   added(digest: Digest, occupied: number): void {
+    this.#deps.behind?.added(digest, occupied);
     this.#account.added(digest, occupied);
     this.#eviction.check();
   }
 
   removed(digest: Digest): void {
+    this.#deps.behind?.removed(digest);
     this.#account.removed(digest);
   }
 
   linked(repo: RepoRef, link: LinkName): void {
+    this.#deps.behind?.linked(repo, link);
     this.#account.linked(repo, link);
     this.#eviction.check();
+  }
+
+  glance(digest: Digest): HeldBlob | undefined {
+    const { index } = this.#account;
+    const entry = index.find(digest);
+    if (entry === undefined || !index.has(entry, HELD)) return undefined;
+    return { occupied: index.occupied(entry), usedAtMs: index.usedAtMs(entry) };
   }
 
   limitsChanged(): void {
@@ -159,27 +186,7 @@ class StorageRoom implements RunningRoom {
   }
 
   async prospect(digests: readonly Digest[]): Promise<Prospect | undefined> {
-    const { index } = this.#account;
-    const held = digests.flatMap((digest) => {
-      const entry = index.find(digest);
-      return entry === undefined || !index.has(entry, HELD) ? [] : [entry];
-    });
-    const queue = queueBefore(index, held);
-    const entry = queue?.first ?? held[0];
-    if (entry === undefined) return undefined;
-    const { total, maxAgeMs } = this.#deps.limits();
-    const usedAtMs = index.usedAtMs(entry);
-    const ages = maxAgeMs !== undefined && queue !== undefined && !index.has(entry, MANIFEST);
-    return {
-      first: index.digest(entry),
-      usedAtMs,
-      pinned: queue === undefined,
-      blobsBefore: queue?.blobs ?? 0,
-      bytesBefore: queue?.bytes ?? 0,
-      usedBytes: this.#eviction.used,
-      evictsAboveBytes: total?.high,
-      agedAtMs: ages ? usedAtMs + maxAgeMs : undefined,
-    };
+    return prospectOf(this.#account.index, digests, { limits: this.#deps.limits(), usedBytes: this.#eviction.used });
   }
 
   start(): void {
@@ -193,18 +200,7 @@ class StorageRoom implements RunningRoom {
   async stop(o: CallOptions): Promise<void> {
     this.#stop.abort(new Error("Weir is stopping"));
     await waitFor(Promise.all([this.#running, this.#eviction.stop()]), o.signal);
-    await this.#save(o);
-  }
-
-  /**
-   * Of several Weirs on one bucket those that let nothing go have no use for what was used when, and must not write over what
-   * the one that does has written.
-   */
-  async #save(o: CallOptions): Promise<void> {
-    const { limits, graceMs = 0 } = this.#deps;
-    const { total, upstreams, maxAgeMs } = limits();
-    const letsGo = total !== undefined || upstreams.size > 0 || maxAgeMs !== undefined;
-    if (letsGo || graceMs === 0) await this.#account.save(o);
+    await this.#account.save(o);
   }
 
   async #work(signal: AbortSignal): Promise<void> {
@@ -215,7 +211,7 @@ class StorageRoom implements RunningRoom {
     for (;;) {
       await clock.sleep(SAVE_MS, signal);
       await this.#attempt("noting what was used when", async () => {
-        await this.#save({ signal });
+        await this.#account.save({ signal });
         await this.#account.measure({ signal });
       });
       this.#eviction.check();

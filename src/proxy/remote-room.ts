@@ -7,7 +7,7 @@ import type { BlobStore } from "../storage/blob-store.ts";
 import type { LinkName } from "../storage/repositories.ts";
 import type { RunningRoom } from "./create-room.ts";
 import type { Prospect, Reservation, Room } from "./room.ts";
-import { RoomyBlobStore } from "./room-store.ts";
+import { type Redirects, RoomyBlobStore } from "./room-store.ts";
 
 /** A line to another process; the channels of cluster/ are such lines. */
 export interface RoomLine {
@@ -35,13 +35,15 @@ const FORGET = "room.forget";
 export interface RemoteRoomDeps {
   readonly line: RoomLine;
   readonly blobs: BlobStore;
+  /** For a store that clients may be sent to. */
+  readonly redirects?: Redirects | undefined;
   /** A blob is not held any more: nobody must go on answering from what he remembers of it. */
   forget(digest: Digest): void;
   readonly clock: Clock;
 }
 
 /** A worker's room: the parent keeps the account and evicts, for all of them. */
-export function createRemoteRoom({ line, blobs, forget, clock }: RemoteRoomDeps): RunningRoom {
+export function createRemoteRoom({ line, blobs, redirects, forget, clock }: RemoteRoomDeps): RunningRoom {
   const touched = new Set<Digest>();
   const stopped = new AbortController();
   const tellLater = (): void => {
@@ -87,6 +89,7 @@ export function createRemoteRoom({ line, blobs, forget, clock }: RemoteRoomDeps)
     collect() {
       throw new Error("only the parent collects");
     },
+    glance: () => undefined,
     usage: () => ({ bytes: 0, blobs: 0, limitBytes: undefined, perUpstream: new Map(), counting: true }),
     async prospect(digests, o) {
       try {
@@ -103,7 +106,7 @@ export function createRemoteRoom({ line, blobs, forget, clock }: RemoteRoomDeps)
       tellTouched();
     },
   };
-  const roomy = new RoomyBlobStore(blobs, room, new KeyedLock());
+  const roomy = new RoomyBlobStore(blobs, room, new KeyedLock(), redirects);
   return room;
 }
 

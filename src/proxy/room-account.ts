@@ -4,7 +4,8 @@ import type { Log } from "../base/log.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepoRef } from "../oci/reference.ts";
 import type { BlobStat, BlobStore } from "../storage/blob-store.ts";
-import type { LinkName, Repositories } from "../storage/repositories.ts";
+import type { KeptBlob } from "../storage/bucket-records.ts";
+import type { LinkedName, LinkName, Repositories } from "../storage/repositories.ts";
 import type { RoomRecords } from "../storage/room-records.ts";
 import { BlobIndex, HELD, LINKED, MANIFEST, SEEN } from "./room-index.ts";
 import { Recency, type RecencyPart } from "./room-recency.ts";
@@ -13,8 +14,20 @@ export interface AccountDeps {
   readonly store: BlobStore;
   readonly repositories: Repositories;
   readonly records: RoomRecords;
+  /** Every link, where there is a shorter way to them than through the repositories. */
+  readonly links?: ((o: CallOptions) => AsyncIterable<LinkedName>) | undefined;
+  /** Holds up the look through the store where that is dear: called after each thing that was listed. */
+  readonly pace?: ((o: CallOptions) => Promise<void>) | undefined;
   readonly clock: Clock;
   readonly log: Log;
+}
+
+/** What another process has noted of a blob. */
+export interface HeardOf {
+  /** By this process's clock; milliseconds since the epoch. */
+  readonly usedAtMs: number;
+  /** It has put the blob there. */
+  readonly kept: KeptBlob | undefined;
 }
 
 /**
@@ -75,6 +88,22 @@ export class Account {
     this.#recency.changed(this.index.part(entry));
   }
 
+  /** Another process that shares the store has used a blob, or kept it. */
+  heard(digest: Digest, { usedAtMs, kept }: HeardOf): void {
+    const { index } = this;
+    const entry = kept === undefined ? index.find(digest) : index.ensure(digest);
+    if (entry === undefined) return;
+    if (kept !== undefined) {
+      if (!index.has(entry, HELD)) index.setHeld(entry, kept.bytes);
+      index.set(entry, SEEN, true);
+      if (kept.isManifest) index.set(entry, MANIFEST, true);
+      if (kept.upstreams.length > 0) index.set(entry, LINKED, true);
+      for (const upstream of kept.upstreams) index.own(entry, upstream);
+    }
+    index.use(entry, Math.max(index.usedAtMs(entry), Math.min(usedAtMs, this.#deps.clock.now())));
+    this.#recency.changed(index.part(entry));
+  }
+
   removed(digest: Digest): void {
     this.#deleted?.add(digest);
     const entry = this.index.find(digest);
@@ -104,7 +133,10 @@ export class Account {
     this.index.clear(SEEN);
     try {
       await this.lookAtLinks(o);
-      for await (const found of this.#deps.store.list(o)) this.#found(found);
+      for await (const found of this.#deps.store.list(o)) {
+        this.#found(found);
+        await this.#deps.pace?.(o);
+      }
       for (const entry of this.index.entries()) {
         if (!this.index.has(entry, SEEN)) this.index.setHeld(entry, undefined);
       }
@@ -119,14 +151,13 @@ export class Account {
 
   /** Finds out which blobs repositories have, held or not: {@link dropAbsent} forgets the latter. */
   async lookAtLinks(o: CallOptions): Promise<void> {
-    const { repositories } = this.#deps;
+    const { links = (call: CallOptions) => this.#walked(call), pace } = this.#deps;
     this.#keepsAbsent = true;
     this.index.clear(LINKED);
-    for await (const repo of repositories.linked(o)) {
-      for await (const link of repositories.linkNames(repo, o)) {
-        o.signal.throwIfAborted();
-        this.linked(repo, link);
-      }
+    for await (const { repo, link } of links(o)) {
+      o.signal.throwIfAborted();
+      this.linked(repo, link);
+      await pace?.(o);
     }
     this.#linksKnown = true;
   }
@@ -145,6 +176,13 @@ export class Account {
   /** Writes down what was used when. Before everything is counted that would forget what was known of the rest. */
   async save(o: CallOptions): Promise<void> {
     if (this.#counted) await this.#recency.save(this.index, o);
+  }
+
+  async *#walked(o: CallOptions): AsyncIterable<LinkedName> {
+    const { repositories } = this.#deps;
+    for await (const repo of repositories.linked(o)) {
+      for await (const link of repositories.linkNames(repo, o)) yield { repo, link };
+    }
   }
 
   #found({ digest, occupied, storedAtMs }: BlobStat): void {

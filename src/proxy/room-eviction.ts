@@ -14,7 +14,7 @@ import type { Reservation, RoomReason } from "./room.ts";
 import type { Account } from "./room-account.ts";
 import { HELD, PINNED } from "./room-index.ts";
 import { markPinned, type Pin } from "./room-pins.ts";
-import { chooseVictims, type Victims, type Wanted } from "./room-victims.ts";
+import { chooseVictims, type Excess, excesses, type Victims, type Wanted } from "./room-victims.ts";
 
 /** What may be used, in bytes, as the configuration says now. */
 export interface RoomLimits {
@@ -42,8 +42,8 @@ export interface Unsent {
   digests(): Iterable<Digest>;
 }
 
-/** Why blobs were evicted; `emergency`: the disk was full before the limit was reached. */
-export type EvictionReason = RoomReason | "emergency";
+/** Why blobs were evicted; `emergency`: the disk was full before the limit was reached; `bucket`: from behind the disk. */
+export type EvictionReason = RoomReason | "emergency" | "bucket";
 
 export interface EvictionDeps {
   readonly account: Account;
@@ -52,11 +52,11 @@ export interface EvictionDeps {
   readonly repositories: Repositories;
   readonly records: RoomRecords;
   readonly limits: () => RoomLimits;
+  /** What is to stay beside {@link RoomLimits.pins}. */
+  readonly morePins: (o: CallOptions) => Promise<readonly Pin[]>;
   /** Bytes of unfinished downloads that lie on the storage's own disk and belong to no fill under way. */
   readonly spooledBytes: () => number;
   readonly unsent: Unsent | undefined;
-  /** What was used so lately may still be read by somebody who would lose it. Milliseconds. */
-  readonly graceMs: number;
   /** A blob is gone: what is known of its content in memory goes, too. */
   readonly evicted: (digest: Digest, reason: EvictionReason, bytes: number) => void;
   readonly clock: Clock;
@@ -165,7 +165,6 @@ export class Eviction {
     const delete_ = async (): Promise<number> => {
       const still = index.find(digest) === entry && index.has(entry, HELD) && !index.has(entry, PINNED);
       if (!still || index.usedAtMs(entry) !== usedAtMs) return 0;
-      if (this.#deps.graceMs > 0 && this.#deps.clock.now() - usedAtMs < this.#deps.graceMs) return 0;
       const occupied = index.occupied(entry);
       if ((await this.#deps.unsent?.has(digest, o)) === true) return 0;
       try {
@@ -185,8 +184,9 @@ export class Eviction {
   }
 
   async refreshPins(signal: AbortSignal): Promise<void> {
-    const { account, limits, unsent } = this.#deps;
-    await markPinned(account.index, limits().pins, this.#deps, { signal });
+    const { account, limits, morePins, unsent } = this.#deps;
+    const pins = [...limits().pins, ...(await morePins({ signal }))];
+    await markPinned(account.index, pins, this.#deps, { signal });
     for (const digest of unsent?.digests() ?? []) {
       const entry = account.index.find(digest);
       if (entry !== undefined) account.index.set(entry, PINNED, true);
@@ -194,19 +194,10 @@ export class Eviction {
   }
 
   /** What should go now, and why; undefined where there is room. `stuck` are the caps for which nothing more can go. */
-  wanted(
-    stuck: ReadonlySet<string | undefined> = new Set(),
-  ): { readonly reason: "room" | "upstream-cap"; readonly wanted: Wanted } | undefined {
-    const { total, upstreams } = this.#deps.limits();
-    const { used } = this;
-    const isOver = total !== undefined && used > total.high && !stuck.has(undefined);
-    if (isOver) return { reason: "room", wanted: { bytes: used - total.low } };
-    if (upstreams.size === 0) return undefined;
-    const perUpstream = this.#deps.account.index.bytesByOwner();
-    for (const [upstream, { high, low }] of upstreams) {
-      const bytes = perUpstream.get(upstream) ?? 0;
-      if (bytes > high && !stuck.has(upstream))
-        return { reason: "upstream-cap", wanted: { bytes: bytes - low, upstream } };
+  wanted(stuck: ReadonlySet<string | undefined> = new Set()): Excess | undefined {
+    const perUpstream = (): ReadonlyMap<string, number> => this.#deps.account.index.bytesByOwner();
+    for (const excess of excesses(this.#deps.limits(), this.used, perUpstream)) {
+      if (!stuck.has(excess.wanted.upstream)) return excess;
     }
     return undefined;
   }

@@ -5,14 +5,16 @@ import { parseManifest } from "../oci/manifest.ts";
 import type { RepoRef } from "../oci/reference.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import type { RoomRecords } from "../storage/room-records.ts";
-import { type BlobIndex, PINNED } from "./room-index.ts";
+import { type BlobIndex, MANIFEST, PINNED } from "./room-index.ts";
 
-/** One of `storage.pins`. */
+/** One of `storage.pins`, or of an operator's. */
 export interface Pin {
   /** Whether it means something in the repository. */
   repository(repo: RepoRef): boolean;
   /** Whether it means the tag, in such a repository; undefined: everything that the repository has. */
   readonly tag: ((tag: string) => boolean) | undefined;
+  /** Instead: this manifest with all that it needs, or this blob. */
+  readonly digest?: Digest;
 }
 
 /** An index of indexes is as deep as anything real goes. */
@@ -55,8 +57,16 @@ export async function markPinned(
     blobs.forEach(mark);
     if (depth < MAX_DEPTH) for (const child of children) await markAll(child, depth + 1);
   };
-  for await (const repo of pins.length === 0 ? [] : repositories.linked(o)) {
-    const meant = pins.filter((pin) => pin.repository(repo));
+  for (const { digest } of pins) {
+    const entry = digest === undefined ? undefined : index.find(digest);
+    if (digest === undefined || entry === undefined) continue;
+    // A layer is not read to find out that it names nothing.
+    if (index.has(entry, MANIFEST)) await markAll(digest, 1);
+    else mark(digest);
+  }
+  const named = pins.filter(({ digest }) => digest === undefined);
+  for await (const repo of named.length === 0 ? [] : repositories.linked(o)) {
+    const meant = named.filter((pin) => pin.repository(repo));
     if (meant.some((pin) => pin.tag === undefined)) {
       for await (const { digest } of repositories.linkNames(repo, o)) mark(digest);
     } else if (meant.length > 0) {

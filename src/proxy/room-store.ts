@@ -18,6 +18,12 @@ const SMALL_BYTES = 4096;
 /** A full disk is emptied in steps; one write needs more than this many only where others fill it up meanwhile. */
 const MAX_EMERGENCIES = 3;
 
+/** Which blobs clients may be sent to. */
+export interface Redirects {
+  /** Whether the blob stays where it is for as long as that may take. */
+  mayRedirect(digest: Digest, o: CallOptions): Promise<boolean>;
+}
+
 /** A store that tells the room of everything that is used, kept and deleted, and evicts when the disk is full. */
 export class RoomyBlobStore implements BlobStore {
   readonly name: string;
@@ -25,12 +31,14 @@ export class RoomyBlobStore implements BlobStore {
   readonly #store: BlobStore;
   readonly #room: Room;
   readonly #locks: KeyedLock<Digest>;
+  readonly #redirects: Redirects | undefined;
 
-  constructor(store: BlobStore, room: Room, locks: KeyedLock<Digest>) {
+  constructor(store: BlobStore, room: Room, locks: KeyedLock<Digest>, redirects?: Redirects) {
     this.name = store.name;
     this.#store = store;
     this.#room = room;
     this.#locks = locks;
+    this.#redirects = redirects;
     const { begin } = store;
     this.begin = begin && ((digest, path) => this.#counted(digest, begin.call(store, digest, path)));
   }
@@ -42,7 +50,16 @@ export class RoomyBlobStore implements BlobStore {
   async open(digest: Digest, o: CallOptions): Promise<OpenBlob | undefined> {
     const blob = await this.#store.open(digest, o);
     if (blob !== undefined && !this.#room.touch(digest)) await this.#discovered(digest, blob, o);
-    return blob;
+    const redirects = this.#redirects;
+    const presign = blob?.presign?.bind(blob);
+    if (blob === undefined || presign === undefined || redirects === undefined) return blob;
+    return {
+      size: blob.size,
+      version: blob.version,
+      read: (start, end, call) => blob.read(start, end, call),
+      presign: async () => ((await redirects.mayRedirect(digest, o)) ? await presign() : undefined),
+      close: () => blob.close(),
+    };
   }
 
   put(digest: Digest, bytes: Uint8Array, o: CallOptions): Promise<void> {

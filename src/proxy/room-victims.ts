@@ -1,3 +1,4 @@
+import type { RoomLimits } from "./room-eviction.ts";
 import { type BlobIndex, LINKED, MANIFEST, PINNED } from "./room-index.ts";
 
 /** Held blobs, with what decides which of them goes first. */
@@ -11,6 +12,27 @@ export interface Wanted {
   readonly bytes: number;
   /** Only blobs that this upstream, and no other, has. */
   readonly upstream?: string;
+}
+
+/** More is held than may be: of everything, or of what `wanted.upstream` has. */
+export interface Excess {
+  readonly reason: "room" | "upstream-cap";
+  readonly wanted: Wanted;
+}
+
+/** Everything that is above its high mark, with what goes until the low one is reached. */
+export function* excesses(
+  { total, upstreams }: RoomLimits,
+  used: number,
+  perUpstream: () => ReadonlyMap<string, number>,
+): Generator<Excess, void, undefined> {
+  if (total !== undefined && used > total.high) yield { reason: "room", wanted: { bytes: used - total.low } };
+  if (upstreams.size === 0) return;
+  const bytesOf = perUpstream();
+  for (const [upstream, { high, low }] of upstreams) {
+    const bytes = bytesOf.get(upstream) ?? 0;
+    if (bytes > high) yield { reason: "upstream-cap", wanted: { bytes: bytes - low, upstream } };
+  }
 }
 
 /**
@@ -29,6 +51,11 @@ export function chooseVictims(index: BlobIndex, { bytes, upstream }: Wanted): Vi
 /** What nobody has asked for since `beforeMs`, apart from manifests. */
 export function chooseAged(index: BlobIndex, beforeMs: number): Victims {
   return sorted(index, (entry) => !index.has(entry, MANIFEST) && index.usedAtMs(entry) < beforeMs);
+}
+
+/** The manifests among it: with them go the tags that mean them, and they go last. */
+export function chooseAgedManifests(index: BlobIndex, beforeMs: number): Victims {
+  return sorted(index, (entry) => index.has(entry, MANIFEST) && index.usedAtMs(entry) < beforeMs);
 }
 
 /** What no repository has, and nobody has used since `beforeMs`. For after a look at all links. */

@@ -75,6 +75,11 @@ export interface RoomCandidate {
   readonly ageMs: number;
   /** Bytes that its going gives back. */
   readonly bytes: number;
+  /**
+   * It is still there: it was marked so many milliseconds ago, and goes some time after that unless it is used. Undefined for what
+   * goes, or has gone, at once.
+   */
+  readonly markedMs?: number;
 }
 
 export interface RoomUsage {

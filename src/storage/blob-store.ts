@@ -82,9 +82,9 @@ export interface OpenBlob {
   read(start: number, end: number, o: CallOptions): ByteStream;
   /**
    * An address at which anybody can GET the content for some minutes, by range too. It holds a signature, for the client's
-   * eyes only. Undefined where clients are not redirected.
+   * eyes only. Undefined where clients are not redirected; resolves with undefined where they must not be to this blob now.
    */
-  readonly presign?: (() => Promise<string>) | undefined;
+  readonly presign?: (() => Promise<string | undefined>) | undefined;
   /** Repeatable. */
   close(): Promise<void>;
 }

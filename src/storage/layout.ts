@@ -18,10 +18,17 @@
  *       blobs/<alg>/<2 hex>/<hex>.json               where the bytes came from
  *       credentials/<fingerprint>.json               until when a refused credential is kept from its registry
  *       recency/<hex digit>                          when blobs were used; binary
+ *       pins.json                                    what an operator has said is to stay, and since when
+ *       room/uses/<id>.json                          what each process on a bucket has used lately (buckets only)
+ *       room/marks/<id>.json                         blobs that go from the bucket unless they are used
+ *       room/seat.json                               which process lets them go
+ *       room/usage.json                              how much is held
+ *       room/clock                                   written to learn the time by the server's clock
  *       savings.json                                 what was served without the upstreams, and since when
  *       uploads/<sha256 of the key>.json             what a disk in front of a bucket has and the bucket has not (tiered only)
  *       quarantine/                                  damaged files under the keys that they had
  *       tmp/                                         files that are not published yet; in a bucket, what a start tries out
+ *       token-key.pem                                signs the tokens of the built-in token service (filesystem only)
  *       lock, holder                                 which process uses the root (filesystem only)
  *
  * `<upstream>` is the upstream's name with each `:` written `__`. Names under a repository that begin with `_` cannot be
@@ -37,12 +44,15 @@ export const REPOSITORIES_PREFIX = "docker/registry/v2/repositories/";
 export const RECORDS_PREFIX = "weir/v1/";
 export const TEMPORARY_FOLDER = "weir/v1/tmp";
 export const LOCK_KEY = "weir/v1/lock";
+export const TOKEN_KEY_KEY = `${RECORDS_PREFIX}token-key.pem`;
 export const HOLDER_KEY = "weir/v1/holder";
 
 /** Damaged files, out of everybody's way; ends in `/`. */
 export const QUARANTINE_PREFIX = "weir/v1/quarantine/";
 /** What the cache has saved, counted since it was first started. */
 export const SAVINGS_KEY = "weir/v1/savings.json";
+/** What an operator has said is to stay. */
+export const PINS_KEY = "weir/v1/pins.json";
 
 const FINGERPRINT = /^[0-9a-f]{64}$/;
 
@@ -134,6 +144,13 @@ export const UPLOADS_PREFIX = `${RECORDS_PREFIX}uploads/`;
 export function uploadNoteKey(key: string): string {
   return `${UPLOADS_PREFIX}${createHash("sha256").update(key).digest("hex")}.json`;
 }
+
+/** What the processes on one bucket tell each other of its room; those that are folders end in `/`. */
+export const ROOM_USES_PREFIX = `${RECORDS_PREFIX}room/uses/`;
+export const ROOM_MARKS_PREFIX = `${RECORDS_PREFIX}room/marks/`;
+export const ROOM_SEAT_KEY = `${RECORDS_PREFIX}room/seat.json`;
+export const ROOM_USAGE_KEY = `${RECORDS_PREFIX}room/usage.json`;
+export const ROOM_CLOCK_KEY = `${RECORDS_PREFIX}room/clock`;
 
 /** When the blobs of one of the parts were used; binary. */
 export function recencyKey(part: number): string {

@@ -2,6 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { StorageConfig } from "../config/types.ts";
 import { type BlobStore, StorageError } from "./blob-store.ts";
+import { type BucketRecords, createBucketRecords } from "./bucket-records.ts";
 import { createCachedObjects } from "./cached-objects.ts";
 import { createFsBlobStore } from "./fs/fs-blob-store.ts";
 import { createFsSmallObjects } from "./fs/fs-small-objects.ts";
@@ -10,7 +11,7 @@ import { parseKey } from "./layout.ts";
 import { type MeasureDeps, measuredBlobs, measuredObjects } from "./measured.ts";
 import { openBucket } from "./s3/bucket.ts";
 import { DISK_IN_FRONT } from "./s3/retrying.ts";
-import { createS3BlobStore, PRESIGNED_S } from "./s3/s3-blob-store.ts";
+import { type BucketBlobStore, createS3BlobStore, PRESIGNED_S } from "./s3/s3-blob-store.ts";
 import { createS3SmallObjects } from "./s3/s3-small-objects.ts";
 import { UploadSweeper } from "./s3/upload-sweeper.ts";
 import { MAX_OBJECT_BYTES, type SmallObjects } from "./small-objects.ts";
@@ -30,9 +31,19 @@ export interface Storage {
   readonly root: OpenRoot | undefined;
   /** Where there is a bucket behind `blobs`, which then are the disk's. */
   readonly tiers: Tiers | undefined;
-  /** What was used so many milliseconds ago may still be read, and must not go; 0 where readers keep what they have open. */
-  readonly graceMs: number;
+  /** The bucket itself, where there is one: other processes may use it, too. */
+  readonly bucket: BucketSide | undefined;
   close(): Promise<void>;
+}
+
+/** What looking after a bucket needs of it. */
+export interface BucketSide {
+  readonly blobs: BucketBlobStore;
+  readonly records: BucketRecords;
+  /** Links and records as they are there. */
+  readonly objects: SmallObjects;
+  /** How long clients may read a blob to which they were sent, in milliseconds. */
+  readonly presignedMs: number;
 }
 
 /** A disk in front of a bucket. */
@@ -60,9 +71,6 @@ export interface StorageDeps {
 
 /** Share of what the disk may hold that may wait for the bucket: the rest can make room for what is pulled meanwhile. */
 const WAITING_SHARE = 0.8;
-
-/** Longer than an address that clients were sent to is good for, and than a body takes to be begun. */
-const BUCKET_GRACE_MS = 1.5 * PRESIGNED_S * 1000;
 
 /** A pull reads the same few links and records several times; another Weir's writes to the bucket are seen after so long. */
 const SHARED_AGE_MS = 5_000;
@@ -100,7 +108,7 @@ async function openFolder(config: StorageLocation, { clock, log, use, measure }:
       objects: createCachedObjects(objects, age),
       root,
       tiers: undefined,
-      graceMs: 0,
+      bucket: undefined,
       async close() {
         await blobs.close();
         await root.close();
@@ -132,7 +140,7 @@ async function openS3(config: StorageLocation, deps: StorageDeps): Promise<Stora
     objects: createCachedObjects(objects, { clock: deps.clock, maxAgeMs: SHARED_AGE_MS }),
     root: undefined,
     tiers: undefined,
-    graceMs: BUCKET_GRACE_MS,
+    bucket: bucketSide(blobs, objects),
     async close() {
       await sweeper.stop();
       await blobs.close();
@@ -161,6 +169,8 @@ async function openTiered(config: StorageLocation, deps: StorageDeps): Promise<S
     notes: diskObjects,
     async send(key, errand, o) {
       const parsed = parseKey(key);
+      // Before it is looked for there: what is found is used by this.
+      if (parsed?.kind === "blob" && errand === "keep") room?.used(parsed.digest);
       return parsed?.kind === "blob"
         ? await sendBlob(parsed.digest, errand, { disk, bucket: far, root: root.path }, o)
         : await sendObject(key, errand, { disk: diskObjects, bucket: farObjects }, o);
@@ -225,9 +235,13 @@ async function openTiered(config: StorageLocation, deps: StorageDeps): Promise<S
         return store;
       },
     },
-    graceMs: 0,
+    bucket: bucketSide(far, farObjects),
     close,
   };
+}
+
+function bucketSide(blobs: BucketBlobStore, objects: SmallObjects): BucketSide {
+  return { blobs, records: createBucketRecords(objects), objects, presignedMs: PRESIGNED_S * 1000 };
 }
 
 function measured<T>(store: T, deps: MeasureDeps | undefined, measure: (store: T, deps: MeasureDeps) => T): T {

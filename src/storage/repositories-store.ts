@@ -52,6 +52,8 @@ const TAGS_AT_ONCE = 16;
 export interface LinkObserver {
   /** A link is about to be written; its content is held already. */
   linking(repo: RepoRef, link: LinkName): void;
+  /** A link, a tag's meaning or what is known of the repository as a whole was written (`came`), or is gone (`left`). */
+  changed?(repo: RepoRef, how: "came" | "left"): void;
 }
 
 export function createRepositories(objects: SmallObjects, log: Log, observer?: LinkObserver): Repositories {
@@ -73,13 +75,13 @@ class RepositoriesStore implements Repositories {
     return this.#hasLink(layerLinkKey(repo, digest), digest, o);
   }
 
-  linkLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void> {
+  async linkLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void> {
     this.#observer?.linking(repo, { kind: "layer", digest });
-    return this.#keep(layerLinkKey(repo, digest), formatLink(digest), o);
+    if (await this.#keep(layerLinkKey(repo, digest), formatLink(digest), o)) this.#came(repo);
   }
 
   unlinkLayer(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean> {
-    return this.#objects.delete(layerLinkKey(repo, digest), o);
+    return this.#left(repo, this.#objects.delete(layerLinkKey(repo, digest), o));
   }
 
   async *layers(repo: RepoRef, o: CallOptions): AsyncIterable<Digest> {
@@ -95,11 +97,11 @@ class RepositoriesStore implements Repositories {
   async linkRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<void> {
     this.#observer?.linking(repo, { kind: "revision", digest });
     await this.#keep(layersMarkKey(repo), new Uint8Array(), o);
-    await this.#keep(revisionLinkKey(repo, digest), formatLink(digest), o);
+    if (await this.#keep(revisionLinkKey(repo, digest), formatLink(digest), o)) this.#came(repo);
   }
 
   unlinkRevision(repo: RepoRef, digest: Digest, o: CallOptions): Promise<boolean> {
-    return this.#objects.delete(revisionLinkKey(repo, digest), o);
+    return this.#left(repo, this.#objects.delete(revisionLinkKey(repo, digest), o));
   }
 
   async *revisions(repo: RepoRef, o: CallOptions): AsyncIterable<Digest> {
@@ -118,7 +120,7 @@ class RepositoriesStore implements Repositories {
   async putTag(repo: RepoRef, tag: string, entry: TagEntry, o: CallOptions): Promise<void> {
     const link = formatLink(entry.digest);
     await this.#keep(tagIndexLinkKey(repo, tag, entry.digest), link, o);
-    await this.#keep(tagLinkKey(repo, tag), link, o);
+    if (await this.#keep(tagLinkKey(repo, tag), link, o)) this.#came(repo);
     await this.#keep(tagRecordKey(repo, tag), formatRecord(entry), o);
   }
 
@@ -129,11 +131,13 @@ class RepositoriesStore implements Repositories {
       await this.#objects.delete(tagIndexLinkKey(repo, tag, digest), o);
     }
     await this.#objects.delete(tagRecordKey(repo, tag), o);
-    return deleted;
+    return await this.#left(repo, Promise.resolve(deleted));
   }
 
   async tags(repo: RepoRef, o: CallOptions): Promise<readonly string[]> {
-    const names = (await this.#folders(tagsPrefix(repo), o)).sort();
+    const names: string[] = [];
+    for await (const name of this.tagNames(repo, o)) names.push(name);
+    names.sort();
     const tags: string[] = [];
     for (let from = 0; from < names.length; from += TAGS_AT_ONCE) {
       const some = names.slice(from, from + TAGS_AT_ONCE);
@@ -141,6 +145,10 @@ class RepositoriesStore implements Repositories {
       tags.push(...some.filter((_, index) => links[index] !== undefined));
     }
     return tags;
+  }
+
+  async *tagNames(repo: RepoRef, o: CallOptions): AsyncIterable<string> {
+    for await (const name of this.#objects.list(tagsPrefix(repo), o)) if (name.endsWith("/")) yield name.slice(0, -1);
   }
 
   async *all(o: CallOptions): AsyncIterable<RepoRef> {
@@ -154,6 +162,13 @@ class RepositoriesStore implements Repositories {
 
   linked(o: CallOptions): AsyncIterable<RepoRef> {
     return this.#withFolder([MANIFESTS_FOLDER, LAYERS_FOLDER], o);
+  }
+
+  async isLinked(repo: RepoRef, o: CallOptions): Promise<boolean> {
+    // Not by its folders: the mark beside the layers stays when they go.
+    for await (const _ of this.linkNames(repo, o)) return true;
+    for await (const _ of this.tagNames(repo, o)) return true;
+    return false;
   }
 
   /** The repositories that have one of these folders. */
@@ -179,8 +194,8 @@ class RepositoriesStore implements Repositories {
     return this.#record(referrersRecordKey(repo, subject), parseReferrersRecord, o);
   }
 
-  putReferrers(repo: RepoRef, subject: Digest, record: ReferrersRecord, o: CallOptions): Promise<void> {
-    return this.#keep(referrersRecordKey(repo, subject), formatRecord(record), o);
+  async putReferrers(repo: RepoRef, subject: Digest, record: ReferrersRecord, o: CallOptions): Promise<void> {
+    await this.#keep(referrersRecordKey(repo, subject), formatRecord(record), o);
   }
 
   deleteReferrers(repo: RepoRef, subject: Digest, o: CallOptions): Promise<boolean> {
@@ -203,8 +218,8 @@ class RepositoriesStore implements Repositories {
     return this.#record(manifestRecordKey(digest), parseManifestRecord, o);
   }
 
-  putManifestRecord(digest: Digest, record: ManifestRecord, o: CallOptions): Promise<void> {
-    return this.#keep(manifestRecordKey(digest), formatRecord(record), o);
+  async putManifestRecord(digest: Digest, record: ManifestRecord, o: CallOptions): Promise<void> {
+    await this.#keep(manifestRecordKey(digest), formatRecord(record), o);
   }
 
   deleteManifestRecord(digest: Digest, o: CallOptions): Promise<boolean> {
@@ -215,8 +230,8 @@ class RepositoriesStore implements Repositories {
     return this.#record(blobRecordKey(digest), parseBlobRecord, o);
   }
 
-  putBlobRecord(digest: Digest, record: BlobRecord, o: CallOptions): Promise<void> {
-    return this.#keep(blobRecordKey(digest), formatRecord(record), o);
+  async putBlobRecord(digest: Digest, record: BlobRecord, o: CallOptions): Promise<void> {
+    await this.#keep(blobRecordKey(digest), formatRecord(record), o);
   }
 
   deleteBlobRecord(digest: Digest, o: CallOptions): Promise<boolean> {
@@ -227,18 +242,33 @@ class RepositoriesStore implements Repositories {
     return this.#record(repoRecordKey(repo), parseRepoRecord, o);
   }
 
-  putRepoRecord(repo: RepoRef, record: RepoRecord, o: CallOptions): Promise<void> {
-    return this.#keep(repoRecordKey(repo), formatRecord(record), o);
+  async putRepoRecord(repo: RepoRef, record: RepoRecord, o: CallOptions): Promise<void> {
+    if (await this.#keep(repoRecordKey(repo), formatRecord(record), o)) this.#came(repo);
   }
 
   deleteRepoRecord(repo: RepoRef, o: CallOptions): Promise<boolean> {
     return this.#objects.delete(repoRecordKey(repo), o);
   }
 
-  /** Writes what is not there already: reading is far cheaper than a durable write, and most pulls repeat themselves. */
-  async #keep(key: string, bytes: Uint8Array, o: CallOptions): Promise<void> {
+  #came(repo: RepoRef): void {
+    this.#observer?.changed?.(repo, "came");
+  }
+
+  async #left(repo: RepoRef, deleting: Promise<boolean>): Promise<boolean> {
+    const deleted = await deleting;
+    if (deleted) this.#observer?.changed?.(repo, "left");
+    return deleted;
+  }
+
+  /**
+   * Writes what is not there already: reading is far cheaper than a durable write, and most pulls repeat themselves. True
+   * when there was something to write.
+   */
+  async #keep(key: string, bytes: Uint8Array, o: CallOptions): Promise<boolean> {
     const held = await this.#objects.get(key, o);
-    if (held === undefined || Buffer.compare(held, bytes) !== 0) await this.#objects.put(key, bytes, o);
+    if (held !== undefined && Buffer.compare(held, bytes) === 0) return false;
+    await this.#objects.put(key, bytes, o);
+    return true;
   }
 
   async #link(key: string, o: CallOptions): Promise<Digest | undefined> {

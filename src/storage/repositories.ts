@@ -27,10 +27,14 @@ export interface Repositories {
   deleteTag(repo: RepoRef, tag: string, o: CallOptions): Promise<boolean>;
   /** In lexical order. */
   tags(repo: RepoRef, o: CallOptions): Promise<readonly string[]>;
+  /** The names under which tags lie, unsorted: cheaper than {@link tags}, and a few too many at worst. */
+  tagNames(repo: RepoRef, o: CallOptions): AsyncIterable<string>;
   /** Every repository that holds a manifest, in lexical order of `<upstream>/<repository>`. */
   all(o: CallOptions): AsyncIterable<RepoRef>;
   /** Every repository with a link to anything, manifest or not, in the same order. */
   linked(o: CallOptions): AsyncIterable<RepoRef>;
+  /** Whether it has a tag, or a link to anything: cheaper than finding out which. */
+  isLinked(repo: RepoRef, o: CallOptions): Promise<boolean>;
 
   /** The digests that the repository's links are named after: cheaper than reading them, and a few too many at worst. */
   linkNames(repo: RepoRef, o: CallOptions): AsyncIterable<LinkName>;
@@ -56,6 +60,12 @@ export interface Repositories {
 export interface LinkName {
   readonly kind: "layer" | "revision";
   readonly digest: Digest;
+}
+
+/** A link with the repository that has it. */
+export interface LinkedName {
+  readonly repo: RepoRef;
+  readonly link: LinkName;
 }
 
 export interface TagEntry {

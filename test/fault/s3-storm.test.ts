@@ -68,7 +68,8 @@ describeS3(
       for (const { digest } of Object.values(images).flatMap(({ blobs, manifests }) => [...blobs, ...manifests])) {
         expect(held).toContain(parseDigest(digest));
       }
-    });
+      // What hangs takes its time.
+    }, 180_000);
   },
   { proxied: true },
 );

@@ -139,7 +139,7 @@ export async function discard(path: string): Promise<void> {
 }
 
 /** Another one was faster. */
-function unlessThere(error: unknown): void {
+export function unlessThere(error: unknown): void {
   if (errnoOf(error) !== "EEXIST") throw error;
 }
 

@@ -1,4 +1,5 @@
-import { access, opendir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { access, link, opendir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { saysDiskFull } from "../../base/disk-full.ts";
@@ -6,8 +7,8 @@ import { Secret } from "../../base/secret.ts";
 import type { ListenAddress } from "../../config/types.ts";
 import { StorageError } from "../blob-store.ts";
 import { lockFile } from "../file-lock.ts";
-import { HOLDER_KEY, LOCK_KEY, TEMPORARY_FOLDER } from "../layout.ts";
-import { discard, makeFolder, writeTemporary } from "./durable.ts";
+import { HOLDER_KEY, LOCK_KEY, TEMPORARY_FOLDER, TOKEN_KEY_KEY } from "../layout.ts";
+import { discard, makeFolder, unlessThere, writeTemporary } from "./durable.ts";
 import { errnoOf, isMissing } from "./errno.ts";
 
 /** A root that this process, and no other, writes to. */
@@ -21,6 +22,11 @@ export interface OpenRoot {
    * whoever has the token may do what an operator may.
    */
   announce(control: HolderControl): Promise<void>;
+  /**
+   * The secret that is kept in the root, for all who use it and for every start. Where there is none yet it is what `make`
+   * gives. Readable by its own user only.
+   */
+  keepSecret(make: () => string): Promise<Secret>;
   /** Lets others have the root. Repeatable. */
   close(): Promise<void>;
 }
@@ -73,6 +79,7 @@ export async function openRoot(root: string, use: RootUse = "alone"): Promise<Op
   return {
     path,
     full,
+    keepSecret: (make) => explained(path, () => keepSecret(path, make)),
     announce: ({ admin, token }) => explained(path, () => writeHolder(path, { admin, token: token.reveal() })),
     close() {
       closed ??= moveOut(path).finally(unlock);
@@ -174,6 +181,30 @@ async function writeHolder(
   await discard(temporary);
   await writeFile(temporary, JSON.stringify({ pid: process.pid, host: hostname(), ...control }), { mode: 0o600 });
   await rename(temporary, join(path, HOLDER_KEY));
+}
+
+/** Whoever is first has made it: a link to a whole file is there at once, and not in the place of another's. */
+async function keepSecret(path: string, make: () => string): Promise<Secret> {
+  const file = join(path, TOKEN_KEY_KEY);
+  const kept = await readIfThere(file);
+  if (kept !== undefined) return new Secret(kept);
+  const temporary = join(path, TEMPORARY_FOLDER, `secret-${process.pid}-${randomUUID()}`);
+  try {
+    await writeFile(temporary, make(), { mode: 0o600, flush: true });
+    await link(temporary, file).catch(unlessThere);
+  } finally {
+    await discard(temporary);
+  }
+  return new Secret(await readFile(file, "utf8"));
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
 }
 
 /** Who has the root; undefined where that cannot be read. Left behind by a crash it names one that is no more. */

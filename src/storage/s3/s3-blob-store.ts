@@ -9,7 +9,8 @@ import {
   StorageError,
   type StoreLeftOver,
 } from "../blob-store.ts";
-import { BLOBS_PREFIX, blobKey, parseKey } from "../layout.ts";
+import { BLOBS_PREFIX, blobKey, parseKey, REPOSITORIES_PREFIX, repoOfPlace } from "../layout.ts";
+import type { LinkedName } from "../repositories.ts";
 import type { Bucket, ObjectInfo } from "./bucket.ts";
 import { S3OpenBlob } from "./open-blob.ts";
 import { S3PendingBlob } from "./pending-blob.ts";
@@ -29,7 +30,13 @@ export interface S3BlobStoreDeps extends RetryDeps {
 export interface BucketBlobStore extends BlobStore {
   /** As {@link BlobStore.ingest}, but leaves the file where it is. */
   upload(digest: Digest, path: string, o: CallOptions): Promise<void>;
+  /** Deletes the blob, unless it was put there after `untilMs`, by the server's clock: then somebody wants it anew. */
+  deleteOlder(digest: Digest, untilMs: number, o: CallOptions): Promise<Deletion>;
+  /** Every link of a repository, by as few requests as it takes to list their keys. */
+  links(o: CallOptions): AsyncIterable<LinkedName>;
 }
+
+export type Deletion = "deleted" | "absent" | "newer";
 
 /** Blobs as objects of a bucket, under the keys that they have as files below a root. */
 export function createS3BlobStore(deps: S3BlobStoreDeps): BucketBlobStore {
@@ -86,6 +93,24 @@ class S3BlobStore implements BucketBlobStore {
     const found = await bucket.head(blobKey(digest), o);
     if (found !== undefined) await bucket.delete(blobKey(digest), o);
     return found !== undefined;
+  }
+
+  async deleteOlder(digest: Digest, untilMs: number, o: CallOptions): Promise<Deletion> {
+    const { bucket } = this.#deps;
+    const found = await bucket.head(blobKey(digest), o);
+    if (found === undefined) return "absent";
+    if (found.changedAtMs > untilMs) return "newer";
+    await bucket.delete(blobKey(digest), o);
+    return "deleted";
+  }
+
+  async *links(o: CallOptions): AsyncIterable<LinkedName> {
+    for await (const { key } of this.#deps.bucket.list(REPOSITORIES_PREFIX, o)) {
+      const parsed = parseKey(key);
+      if (parsed?.kind !== "layer" && parsed?.kind !== "revision") continue;
+      const repo = repoOfPlace(parsed.place);
+      if (repo !== undefined) yield { repo, link: { kind: parsed.kind, digest: parsed.digest } };
+    }
   }
 
   async *list(o: CallOptions): AsyncIterable<BlobStat> {

@@ -14,6 +14,8 @@ import { TEMPORARY_FOLDER } from "../layout.ts";
 export interface DiskRoom {
   reserve(bytes: number, o: CallOptions): Promise<{ readonly keep: boolean; release(): void }>;
   emergency(bytes: number, o: CallOptions): Promise<boolean>;
+  /** A blob is wanted that only the bucket has, or is to have. */
+  used(digest: Digest): void;
   /** Bytes that the disk may hold; undefined where there is no limit. */
   limitBytes(): number | undefined;
 }

@@ -58,7 +58,9 @@ class TieredBlobStore implements BlobStore {
     const near = await disk.open(digest, o);
     if (near !== undefined) return near;
     const far = await this.#behind(digest, o, (bucket) => this.#openBehind(bucket, digest, o));
-    return far && new CarriedBlob(digest, far, this.#carries);
+    if (far === undefined) return undefined;
+    this.#deps.room.used(digest);
+    return new CarriedBlob(digest, far, this.#carries);
   }
 
   async put(digest: Digest, bytes: Uint8Array, o: CallOptions): Promise<void> {

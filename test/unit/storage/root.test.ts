@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Secret } from "../../../src/base/secret.ts";
 import { foldsCase, openRoot, readHolder } from "../../../src/storage/fs/root.ts";
-import { HOLDER_KEY, LOCK_KEY, TEMPORARY_FOLDER } from "../../../src/storage/layout.ts";
+import { HOLDER_KEY, LOCK_KEY, TEMPORARY_FOLDER, TOKEN_KEY_KEY } from "../../../src/storage/layout.ts";
 import { filesOpenBelow } from "../../support/open-files.ts";
 
 let folder: string;
@@ -72,6 +72,25 @@ test("the holder says who it is, and how to reach it, to its own user only; it i
     await writeFile(join(folder, HOLDER_KEY), text);
     expect(await readHolder(folder)).toBeUndefined();
   }
+});
+
+test("a secret is made once, by whoever is first, and is there for its own user only", async () => {
+  const root = await openRoot(folder);
+  let made = 0;
+  const make = (): string => {
+    made += 1;
+    return `secret ${made}`;
+  };
+  const kept = await Promise.all(Array.from({ length: 8 }, () => root.keepSecret(make)));
+  expect(new Set(kept.map((secret) => secret.reveal())).size).toBe(1);
+  expect((await stat(join(folder, TOKEN_KEY_KEY))).mode & 0o777).toBe(0o600);
+  expect(await readdir(join(folder, TEMPORARY_FOLDER))).toEqual([]);
+  await root.close();
+  const again = await openRoot(folder);
+  const before = made;
+  expect((await again.keepSecret(make)).reveal()).toBe(kept[0]?.reveal());
+  expect(made).toBe(before);
+  await again.close();
 });
 
 test("S7 of many that open a root at once, one gets it", async () => {

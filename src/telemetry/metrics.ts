@@ -2,7 +2,8 @@ import { AggregatorRegistry, type Gauge, Registry } from "prom-client";
 import type { DenialReason } from "../access/denied-error.ts";
 import type { PeerObserver, PeerResult } from "../cluster/peer-server.ts";
 import type { ReloadObserver } from "../config/reloader.ts";
-import type { AnsweredRequest, HttpObserver } from "../http/observer.ts";
+import type { AnsweredRequest, ConnectionEnd, HttpObserver, RequestKind } from "../http/observer.ts";
+import type { CacheOutcome } from "../proxy/answers.ts";
 import type { RoomObserver } from "../proxy/create-room.ts";
 import type { FillObserver } from "../proxy/fills.ts";
 import type { StaleReason } from "../proxy/freshness.ts";
@@ -15,7 +16,8 @@ import type { Waiting } from "../storage/tiered/upload-queue.ts";
 import type { CredentialObserver } from "../upstream/credentials/pool.ts";
 import type { QuotaObserver } from "../upstream/quota.ts";
 import type { BreakerChange, UpstreamExchange, UpstreamKind, UpstreamObserver } from "../upstream/upstream.ts";
-import { createRoomSeries, createSeries, createUploadSeries } from "./series.ts";
+import { createBucketSeries, createRoomSeries, createSeries, createUploadSeries } from "./series.ts";
+import { type Distribution, OneEach } from "./tallies.ts";
 
 export interface MetricsOptions {
   readonly version: string;
@@ -58,6 +60,8 @@ export interface Metrics
   workerEnded(): void;
   /** From now on tells what is held, as `usage` says whenever it is asked. */
   watchRoom(usage: () => RoomUsage): void;
+  /** The same of the bucket behind a disk. */
+  watchBucket(usage: () => RoomUsage): void;
   /** Reports what waits to be sent from the disk to the bucket, asked at each exposition. */
   watchUploads(waiting: () => Waiting): void;
   /** The Prometheus text exposition, with what other processes of the same Weir have counted added up. */
@@ -75,13 +79,31 @@ const ANONYMOUS = "anonymous";
  * What happens seldom is counted from 0 on: Prometheus sees how much a series has grown, and cannot see that of one whose
  * first sample is the first event already.
  */
-const DENIED = namesOf<DenialReason>({ content: 0, address: 0, private: 0 });
+const DENIED = namesOf<DenialReason>({
+  address: 0,
+  rule: 0,
+  grant: 0,
+  content: 0,
+  platform: 0,
+  frozen: 0,
+  private: 0,
+  budget: 0,
+});
+const CONNECTIONS_ENDED = namesOf<ConnectionEnd>({
+  connections: 0,
+  "connections-per-client": 0,
+  "slow-request": 0,
+  "large-headers": 0,
+  malformed: 0,
+  stalled: 0,
+});
 const STALE = namesOf<StaleReason>({
   "stale-if-error": 0,
   "soft-deadline": 0,
   gone: 0,
   credential: 0,
   "budget-low": 0,
+  withheld: 0,
 });
 const EVICTED = namesOf<Exclude<EvictionReason, "dangling-link" | "left-over">>({
   age: 0,
@@ -89,6 +111,7 @@ const EVICTED = namesOf<Exclude<EvictionReason, "dangling-link" | "left-over">>(
   "upstream-cap": 0,
   unreferenced: 0,
   emergency: 0,
+  bucket: 0,
 });
 const PEER_RESULTS = namesOf<PeerResult>({
   served: 0,
@@ -121,6 +144,7 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
   series.buildInfo.set({ version, node: process.version }, 1);
   series.reloadSuccess.set(1);
   for (const reason of DENIED) series.denied.inc({ reason }, 0);
+  for (const reason of CONNECTIONS_ENDED) series.connectionsEnded.inc({ reason }, 0);
   for (const reason of EVICTED) series.evictedBytes.inc({ reason }, 0);
   for (const result of PEER_RESULTS) series.peerStreams.inc({ result }, 0);
   for (const op of STORAGE_OPERATIONS) series.storageErrors.inc({ op }, 0);
@@ -131,17 +155,20 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
     }
     return isConfigured(upstream) ? upstream : "dynamic";
   };
+  const answers = new OneEach(
+    (upstream: string) =>
+      new OneEach(
+        (kind: RequestKind) => new OneEach((cache: CacheOutcome) => answerTally(series, { upstream, kind, cache })),
+      ),
+  );
+  const received = new OneEach(
+    (upstream: string) => new OneEach((kind: UpstreamKind) => series.upstreamBytes.under({ upstream, kind })),
+  );
+  const storage = new OneEach((op: StorageOperation) => series.storageDuration.under({ op }));
 
   return {
     answered(request: AnsweredRequest): void {
-      const { kind, cache } = request;
-      const labels = { upstream: upstreamLabel(request.upstream), kind, cache };
-      series.httpRequests.inc({ ...labels, method: methodLabel(request.method), code: request.status });
-      series.httpDuration.observe(labels, request.totalMs / MS_PER_S);
-      if (request.firstByteMs !== undefined) {
-        series.httpFirstByte.observe(labels, request.firstByteMs / MS_PER_S);
-      }
-      series.httpBytes.inc(labels, request.bytesSent);
+      answers.of(upstreamLabel(request.upstream)).of(request.kind).of(request.cache).count(request);
     },
     exchange(e: UpstreamExchange): void {
       const upstream = upstreamLabel(e.upstream);
@@ -156,7 +183,7 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
       }
     },
     received(upstream: string, kind: UpstreamKind, bytes: number): void {
-      series.upstreamBytes.inc({ upstream: upstreamLabel(upstream), kind }, bytes);
+      received.of(upstreamLabel(upstream)).of(kind).add(bytes);
     },
     breaker({ upstream, origin, role, open }: BreakerChange): void {
       if (!isConfigured(upstream)) {
@@ -179,9 +206,13 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
     resumed: (upstream) => series.resumes.inc({ upstream: upstreamLabel(upstream) }),
     mismatch: (upstream) => series.mismatches.inc({ upstream: upstreamLabel(upstream) }),
     denied: (reason) => series.denied.inc({ reason }),
+    signInFailed: () => series.signInFailures.inc(),
+    connectionOpened: () => series.connections.inc(),
+    connectionClosed: () => series.connections.dec(),
+    connectionEnded: (reason) => series.connectionsEnded.inc({ reason }),
     stateAsked: (durationMs) => series.stateDuration.observe(durationMs / MS_PER_S),
     stateFailed: () => series.stateErrors.inc(),
-    storageOperation: (op, durationMs) => series.storageDuration.observe({ op }, durationMs / MS_PER_S),
+    storageOperation: (op, durationMs) => storage.of(op).observe(durationMs / MS_PER_S),
     storageFailed: (op) => series.storageErrors.inc({ op }),
     peerStream: (result) => series.peerStreams.inc({ result }),
     configReloaded: (inForce) => series.reloadSuccess.set(inForce ? 1 : 0),
@@ -216,6 +247,7 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
     serving: () => series.workers.set(1),
     workerEnded: () => series.workersEnded.inc(),
     watchRoom: (usage) => createRoomSeries(registry, usage),
+    watchBucket: (usage) => createBucketSeries(registry, usage),
     watchUploads: (waiting) => createUploadSeries(registry, waiting),
     async expose(others = []) {
       const { contentType } = registry;
@@ -226,6 +258,30 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
       return { contentType, body: await all.metrics() };
     },
     snapshot: () => registry.getMetricsAsJSON(),
+  };
+}
+
+/** Takes the numbers of the answers of one kind, from one upstream, that the cache had the same part in. */
+function answerTally(
+  { httpRequests, httpDuration, httpFirstByte, httpBytes }: ReturnType<typeof createSeries>,
+  labels: Readonly<Record<"upstream" | "kind" | "cache", string>>,
+) {
+  const requests = new OneEach(
+    (method: MethodLabel) => new OneEach((code: number) => httpRequests.under({ ...labels, method, code })),
+  );
+  const duration = httpDuration.under(labels);
+  const bytes = httpBytes.under(labels);
+  let firstByte: Distribution | undefined;
+  return {
+    count({ method, status, firstByteMs, totalMs, bytesSent }: AnsweredRequest): void {
+      requests.of(methodLabel(method)).of(status).add(1);
+      duration.observe(totalMs / MS_PER_S);
+      if (firstByteMs !== undefined) {
+        firstByte ??= httpFirstByte.under(labels);
+        firstByte.observe(firstByteMs / MS_PER_S);
+      }
+      bytes.add(bytesSent);
+    },
   };
 }
 
@@ -247,8 +303,10 @@ function setOrRemove<L extends string>(
   }
 }
 
+type MethodLabel = "GET" | "HEAD" | "other";
+
 /** Methods are the client's words. */
-function methodLabel(method: string): string {
+function methodLabel(method: string): MethodLabel {
   return method === "GET" || method === "HEAD" ? method : "other";
 }
 

@@ -30,6 +30,7 @@ export interface RecentLimits {
 }
 
 export interface RecentRequests extends RequestTrails {
+  start(requestId: string): RequestTrail;
   /** What is known of the requests with the id. */
   explain(requestId: string): RequestExplanation;
   /** The latest first. */
@@ -113,8 +114,6 @@ interface KeptStep {
   fields: StepFields;
 }
 
-const NO_STEP: OpenStep = { end() {}, add() {} };
-
 class Kept implements RequestTrail {
   readonly #requestId: string;
   readonly #clock: Clock;
@@ -139,7 +138,7 @@ class Kept implements RequestTrail {
 
   begin(step: string, fields: StepFields): OpenStep {
     const kept = this.#keep(step, fields);
-    if (kept === undefined) return NO_STEP;
+    if (kept === undefined) return { end() {}, add() {}, joins() {}, trail: this };
     const add = (more: StepFields): void => {
       this.#grow(bytesOf(more));
       kept.fields = { ...kept.fields, ...cut(more) };
@@ -151,13 +150,16 @@ class Kept implements RequestTrail {
         add(more);
       },
       add,
+      // What was joined is told of in the trail of whoever began it.
+      joins() {},
+      trail: this,
     };
   }
 
   ended(end: RequestEnd): void {
     this.#end = end;
-    const { path, userAgent, repository, reference, client } = end.line;
-    const texts = [path, userAgent, repository, reference, client, end.cache.warning, end.error?.message];
+    const { path, userAgent, repository, reference, client, account } = end.line;
+    const texts = [path, userAgent, repository, reference, client, account, end.cache.warning, end.error?.message];
     this.#grow(texts.reduce((bytes, text) => bytes + (text?.length ?? 0), 0));
   }
 

@@ -37,7 +37,8 @@ function wordsOf(request: RequestReport, nowMs: number): readonly string[] {
   if (running) {
     lines.push(["answer", "not yet: it is under way"]);
   } else {
-    const client = line.client === undefined ? "" : ` by ${line.client}`;
+    const address = line.client === undefined ? "" : ` by ${line.client}`;
+    const client = line.account === undefined ? address : `${address} (signed in as ${line.account})`;
     lines.push(["asked", `${line.method} ${line.path}${line.ns === undefined ? "" : `?ns=${line.ns}`}${client}`]);
     if (form !== undefined && line.upstream !== undefined) {
       lines.push(["route", `${subjectOf(line)}, ${FORMS[form]}`]);
@@ -86,13 +87,14 @@ type Fields = RequestStep["fields"];
 const TEXTS: Readonly<Record<string, (fields: Fields, took: string) => string>> = {
   decision: ({ about, does, reason, why }) =>
     `decided for ${about}: ${does}${reason === undefined ? "" : ` (${reason})`}, since ${why}`,
-  exchange({ method, url, range, hop, status, fault, bytes, kind }, took) {
+  exchange({ method, url, range, hop, status, fault, bytes, kind, answeredMs }, took) {
     const ranged = range === undefined ? "" : ` ${range}`;
     const redirected = hop === 0 ? "" : `, redirect ${hop}`;
     const answer = status ?? (took === "" ? "no answer yet" : "no answer");
     const failure = fault === undefined ? "" : ` (${fault})`;
+    const after = answeredMs === undefined ? took : ` in ${ms(answeredMs)}`;
     const body = bytes === undefined ? "" : `, ${humanBytes(Number(bytes))}`;
-    return `asked ${method} ${url}${ranged} [${kind}${redirected}]: ${answer}${failure}${took}${body}`;
+    return `asked ${method} ${url}${ranged} [${kind}${redirected}]: ${answer}${failure}${after}${body}`;
   },
   joined: ({ about }) => `waited for the answer to another request's question about ${about}`,
   fill({ digest, started, position, size, outcome }, took) {

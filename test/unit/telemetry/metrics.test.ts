@@ -46,6 +46,8 @@ test("every name starts with weir_, the process defaults included, and says what
       "weir_http_request_duration_seconds",
       "weir_http_first_byte_seconds",
       "weir_http_response_bytes_total",
+      "weir_http_connections",
+      "weir_http_connections_ended_total",
       "weir_upstream_requests_total",
       "weir_upstream_request_duration_seconds",
       "weir_upstream_received_bytes_total",
@@ -111,6 +113,22 @@ describe("answered requests", () => {
     metrics.answered({ ...request, firstByteMs: undefined });
     expect(await samples(metrics, "weir_http_first_byte_seconds_count")).toEqual([]);
   });
+});
+
+test("O4 connections: how many are open, and why they were ended", async () => {
+  const metrics = create();
+  for (let i = 0; i < 3; i += 1) metrics.connectionOpened();
+  metrics.connectionClosed();
+  metrics.connectionEnded("slow-request");
+  expect(await samples(metrics, "weir_http_connections")).toEqual(["weir_http_connections 2"]);
+  expect(await samples(metrics, "weir_http_connections_ended_total")).toEqual([
+    'weir_http_connections_ended_total{reason="connections"} 0',
+    'weir_http_connections_ended_total{reason="connections-per-client"} 0',
+    'weir_http_connections_ended_total{reason="slow-request"} 1',
+    'weir_http_connections_ended_total{reason="large-headers"} 0',
+    'weir_http_connections_ended_total{reason="malformed"} 0',
+    'weir_http_connections_ended_total{reason="stalled"} 0',
+  ]);
 });
 
 describe("exchanges with upstreams", () => {
@@ -317,13 +335,20 @@ test("what happens seldom is counted from 0 on", async () => {
     'weir_upstream_digest_mismatches_total{upstream="docker.io"} 1',
     'weir_upstream_digest_mismatches_total{upstream="quay.io"} 0',
   ]);
-  expect(await samples(metrics, "weir_stale_served_total")).toHaveLength(10);
-  expect(await samples(metrics, "weir_access_denied_total")).toEqual([
-    'weir_access_denied_total{reason="content"} 0',
-    'weir_access_denied_total{reason="address"} 0',
-    'weir_access_denied_total{reason="private"} 0',
-  ]);
+  expect(await samples(metrics, "weir_stale_served_total")).toHaveLength(12);
+  expect(await samples(metrics, "weir_access_denied_total")).toEqual(
+    ["address", "rule", "grant", "content", "platform", "frozen", "private", "budget"].map(
+      (reason) => `weir_access_denied_total{reason="${reason}"} 0`,
+    ),
+  );
   expect(await samples(metrics, "weir_storage_errors_total")).toContain('weir_storage_errors_total{op="blob-open"} 0');
+});
+
+test("sign-ins that fail are counted, from 0 on", async () => {
+  const metrics = create();
+  expect(await samples(metrics, "weir_auth_failures_total")).toEqual(["weir_auth_failures_total 0"]);
+  metrics.signInFailed();
+  expect(await samples(metrics, "weir_auth_failures_total")).toEqual(["weir_auth_failures_total 1"]);
 });
 
 test("the storage's and Redis' answers, in seconds", async () => {

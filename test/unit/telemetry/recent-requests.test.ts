@@ -14,6 +14,7 @@ function end(line: Partial<RequestEnd["line"]> = {}): RequestEnd {
     line: {
       requestId: "id",
       client: "127.0.0.1",
+      account: undefined,
       method: "GET",
       path: "/v2/docker.io/library/app/manifests/1",
       ns: undefined,
@@ -32,6 +33,8 @@ function end(line: Partial<RequestEnd["line"]> = {}): RequestEnd {
     form: "prefix",
     cache: { outcome: "hit", ttlS: 60 },
     error: undefined,
+    scheme: "http",
+    httpVersion: "1.1",
   };
 }
 
@@ -107,6 +110,14 @@ test("what comes from outside is cut and has no control characters; an error's o
   expect(JSON.stringify([requests, words])).not.toContain("the inside");
   for (const line of words) expect(line).not.toMatch(/[\p{Cc}\p{Zl}\p{Zp}]/u);
   expect(words.join("\n")).toContain("<script>");
+});
+
+test("in words, who has signed in is named with the address", () => {
+  const recent = createRecentRequests(clock);
+  recent.start("a").ended(end({ account: "alice" }));
+  expect(recent.explain("a").words.join("\n")).toContain("by 127.0.0.1 (signed in as alice)");
+  recent.start("b").ended(end());
+  expect(recent.explain("b").words.join("\n")).not.toContain("signed in");
 });
 
 describe("in words", () => {

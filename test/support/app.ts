@@ -30,6 +30,8 @@ export interface TestAppOptions {
   readonly clock?: ManualClock;
   /** Data folder; left out, one of its own. */
   readonly root?: string;
+  /** Variables; none if left out. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface TestApp {
@@ -47,7 +49,7 @@ export interface TestApp {
 /** Starts it; it is stopped with `stack`. */
 export async function startTestApp(stack: AsyncDisposableStack, options: TestAppOptions): Promise<TestApp> {
   const folder = await tempFolder(stack);
-  const { clock, root = join(folder, "data") } = options;
+  const { clock, root = join(folder, "data"), env = {} } = options;
   const file = join(folder, "weir.yaml");
   const config = {
     server: { listen: "127.0.0.1:0" },
@@ -63,11 +65,11 @@ export async function startTestApp(stack: AsyncDisposableStack, options: TestApp
     await writeFile(file, JSON.stringify({ ...config, ...sections }));
   };
   await write({});
-  const source = new ConfigSource({ file, env: {}, cwd: folder });
+  const source = new ConfigSource({ file, env, cwd: folder });
   const loaded = (await source.load()).config;
-  const transcript = recorder.watchWeir(new Transcript(config));
+  const transcript = recorder.watchWeir(new Transcript(config, env));
   const log = heardBy(transcript, createLog({ level: loaded.telemetry.logLevel }));
-  const app = await startApp(loaded, source, clock === undefined ? { log } : { clock, log });
+  const app = await startApp(loaded, source, clock === undefined ? { log, env } : { clock, log, env });
   const adminUrl = urlOf(app.adminAddress);
   const url = urlOf(app.address);
   for (const at of [url, adminUrl]) recorder.answersAt(at, transcript);

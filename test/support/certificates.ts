@@ -14,8 +14,16 @@ export interface Certificate {
 export interface Authority {
   /** PEM file of the authority's own certificate. */
   readonly caFile: string;
-  /** A server certificate for these DNS names and IP addresses; `expired` yesterday, if so. */
-  issue(names: readonly string[], options?: { readonly expired?: boolean }): Promise<Certificate>;
+  /**
+   * A certificate for these DNS names and IP addresses; `expired` yesterday, if so.
+   *
+   * @param options.subject as `openssl req -subj` has it
+   * @param options.also more alternative names, with their kind: `URI:spiffe://example/ci`
+   */
+  issue(
+    names: readonly string[],
+    options?: { readonly expired?: boolean; readonly subject?: string; readonly also?: readonly string[] },
+  ): Promise<Certificate>;
 }
 
 const EC_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -32,15 +40,15 @@ export async function createAuthority(stack: AsyncDisposableStack): Promise<Auth
   let issued = 0;
   return {
     caFile,
-    async issue(names, { expired = false } = {}) {
+    async issue(names, { expired = false, subject = "/CN=weir test", also = [] } = {}) {
       issued += 1;
       const certFile = join(folder, `${issued}.pem`);
       const keyFile = join(folder, `${issued}.key`);
       const requestFile = join(folder, `${issued}.csr`);
       const extensions = join(folder, `${issued}.ext`);
       const alternatives = names.map((name) => (/^[\d.]+$|:/.test(name) ? `IP:${name}` : `DNS:${name}`));
-      await writeFile(extensions, `subjectAltName=${alternatives.join(",")}\n`);
-      await run(["openssl", "req", ...EC_KEY, "-subj", "/CN=weir test", "-keyout", keyFile, "-out", requestFile]);
+      await writeFile(extensions, `subjectAltName=${[...alternatives, ...also].join(",")}\n`);
+      await run(["openssl", "req", ...EC_KEY, "-subj", subject, "-keyout", keyFile, "-out", requestFile]);
       await run([
         ...["openssl", "x509", "-req", "-in", requestFile, "-CA", caFile, "-CAkey", caKey, "-CAcreateserial"],
         ...["-days", expired ? "-1" : "2", "-extfile", extensions, "-out", certFile],

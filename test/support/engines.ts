@@ -66,6 +66,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 }
 
 export interface Docker {
+  /** `docker login`; rejects with what it prints where it fails. */
+  login(host: string, username: string, password: string): Promise<void>;
   /** `docker pull`; resolves with the digest that Docker notes for it. */
   pull(reference: string): Promise<string>;
   /** What `docker info --format` prints. */
@@ -100,6 +102,9 @@ export async function startDocker(
     60_000,
   );
   return {
+    async login(host, username, password) {
+      await run(docker(["login", "--username", username, "--password", password, host]), { env });
+    },
     async pull(reference) {
       const { stdout } = await run(docker(["pull", reference]), { env });
       const digest = /^Digest: (sha256:[0-9a-f]{64})$/m.exec(stdout)?.[1];
@@ -113,6 +118,8 @@ export async function startDocker(
 }
 
 export interface Podman {
+  /** `podman login`, without TLS; rejects with what it prints where it fails. */
+  login(host: string, username: string, password: string): Promise<void>;
   /** `podman pull`; resolves with the digest that podman notes for it. */
   pull(reference: string): Promise<string>;
 }
@@ -135,6 +142,10 @@ export async function createPodman(
     TMPDIR: folder,
   };
   return {
+    async login(host, username, password) {
+      const account = ["--username", username, "--password", password];
+      await run(lab.command(["podman", "login", "--tls-verify=false", ...account, host]), { env });
+    },
     async pull(reference) {
       await run(lab.command(["podman", "pull", "--quiet", reference]), { env });
       const inspect = ["podman", "image", "inspect", "--format", "{{.Digest}}", reference];

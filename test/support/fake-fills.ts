@@ -31,6 +31,10 @@ export class FakeFills implements Fills {
     return this.#running.get(`${domain} ${digest}`);
   }
 
+  all(): Iterable<Fill> {
+    return this.#running.values();
+  }
+
   join(
     domain: string,
     digest: Digest,
@@ -65,6 +69,8 @@ class FakeFill implements Fill {
   readonly digest: Digest;
   readonly domain: string;
   readonly sources: FillSource[];
+  readonly startedAtMs = 0;
+  readonly readers = 0;
   outcome: Promise<FillOutcome> = Promise.resolve("failed");
   readonly #reaches: () => boolean;
   #bytes: Promise<Uint8Array> = Promise.resolve(new Uint8Array());
@@ -83,6 +89,10 @@ class FakeFill implements Fill {
 
   get position(): number {
     return 0;
+  }
+
+  get source(): FillSource | undefined {
+    return this.sources[0];
   }
 
   start(gate: Promise<void>, keep: (bytes: Uint8Array) => Promise<void>): void {

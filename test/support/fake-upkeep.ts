@@ -15,6 +15,9 @@ export function fakeUpkeep(does: Partial<Upkeep> = {}): Upkeep {
     import: unexpected,
     explain: unexpected,
     explainRequest: unexpected,
+    pin: unexpected,
+    unpin: unexpected,
+    pins: unexpected,
     ...does,
   };
 }

@@ -1,6 +1,8 @@
+import { FetchBudgets, type SpentBudget } from "../../src/access/budget.ts";
 import { type ContentRules, NO_CONTENT_RULES } from "../../src/access/content-rules.ts";
+import { NO_ACCESS_RULES } from "../../src/access/rules.ts";
 import { silentLog } from "../../src/base/log.ts";
-import type { FreshnessConfig } from "../../src/config/types.ts";
+import type { FetchBudgetConfig, FreshnessConfig } from "../../src/config/types.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { parseReference } from "../../src/oci/reference.ts";
 import type {
@@ -18,6 +20,7 @@ import type { Remembered } from "../../src/proxy/remembered.ts";
 import { noTurns } from "../../src/proxy/turns.ts";
 import { createMemoryState } from "../../src/state/memory-state.ts";
 import { createRepositories } from "../../src/storage/repositories-store.ts";
+import { NO_SIGN_IN, NOBODY } from "./callers.ts";
 import { FakeFills } from "./fake-fills.ts";
 import { FakeUpstream } from "./fake-upstream.ts";
 import { ManualClock } from "./manual-clock.ts";
@@ -53,6 +56,9 @@ export class ProxyBench {
   readonly signal = new AbortController().signal;
   freshness = FRESHNESS;
   privateToAnonymous = false;
+  /** None at first. */
+  accessRules = NO_ACCESS_RULES;
+  fetchBudget: FetchBudgetConfig | undefined;
   /** By upstream; none at first. */
   readonly rules = new Map<string, ContentRules>();
   proxy: RunningProxy;
@@ -81,7 +87,7 @@ export class ProxyBench {
       reference: separator === "@" ? { kind: "digest", digest: parseDigest(name) } : parseReference(name),
       head: false,
       accept: undefined,
-      caller: { account: undefined, client: "test" },
+      caller: NOBODY,
       signal: this.signal,
       ...call,
     });
@@ -100,7 +106,7 @@ export class ProxyBench {
       range: undefined,
       needsLength: false,
       mayRedirect: false,
-      caller: { account: undefined, client: "test" },
+      caller: NOBODY,
       signal: this.signal,
       ...call,
     });
@@ -113,7 +119,7 @@ export class ProxyBench {
       repo: { upstream, repository },
       digest: parseDigest(digest),
       artifactType: undefined,
-      caller: { account: undefined, client: "test" },
+      caller: NOBODY,
       signal: this.signal,
       ...call,
     });
@@ -139,8 +145,20 @@ export class ProxyBench {
       provenance: this.provenance,
       freshnessOf: () => this.freshness,
       ttlMs: () => this.freshness.defaultMs,
-      access: () => ({ mode: "anonymous", privateToAnonymous: this.privateToAnonymous, allow: [], deny: [] }),
+      access: () => ({
+        signIn: NO_SIGN_IN,
+        privateToAnonymous: this.privateToAnonymous,
+        allow: [],
+        deny: [],
+        rules: [],
+        fetchBudget: this.fetchBudget,
+      }),
+      accessRules: () => this.accessRules,
       rulesOf: (upstream) => this.rules.get(upstream) ?? NO_CONTENT_RULES,
+      budgets: new FetchBudgets({
+        store: createMemoryState<SpentBudget>({ clock: this.clock, log: silentLog }),
+        clock: this.clock,
+      }),
       download: { rangeWaitMs: 30_000 },
       room: boundlessRoom,
       turns: noTurns,

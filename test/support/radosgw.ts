@@ -26,12 +26,15 @@ export interface S3Server {
   readonly place: string;
 }
 
-/** Bytes that the OSD says it has: it holds them in memory, so the tests keep to a small part of it. */
+/** Bytes that the OSD says it has, unless it is told otherwise: it holds them in memory, so the tests keep to a small part of it. */
 const DEVICE_BYTES = 4 * 2 ** 30;
 
 /** Ends with `stack`. Takes a few seconds. */
-export async function startS3(stack: AsyncDisposableStack): Promise<S3Server> {
-  return fromEnvironment() ?? (await startRadosgw(stack));
+export async function startS3(
+  stack: AsyncDisposableStack,
+  o: { readonly deviceBytes?: number } = {},
+): Promise<S3Server> {
+  return fromEnvironment() ?? (await startRadosgw(stack, o.deviceBytes ?? DEVICE_BYTES));
 }
 
 function fromEnvironment(): S3Server | undefined {
@@ -53,7 +56,7 @@ function fromEnvironment(): S3Server | undefined {
   };
 }
 
-async function startRadosgw(stack: AsyncDisposableStack): Promise<S3Server> {
+async function startRadosgw(stack: AsyncDisposableStack, deviceBytes: number): Promise<S3Server> {
   const folder = await tempFolder(stack);
   for (const name of ["mon", "osd", "run", "log"]) await mkdir(join(folder, name));
   const fsid = randomUUID();
@@ -62,7 +65,7 @@ async function startRadosgw(stack: AsyncDisposableStack): Promise<S3Server> {
   const file = join(folder, "ceph.conf");
   const keyring = join(folder, "keyring");
   const monmap = join(folder, "monmap");
-  await writeFile(file, configuration(folder, fsid, { v2, v1, port }));
+  await writeFile(file, configuration(folder, fsid, { v2, v1, port, deviceBytes }));
   const ceph = (program: string, ...args: string[]) => run([program, "-c", file, ...args], { timeoutMs: 30_000 });
 
   for (const [index, name] of ["mon.", "client.admin", "client.rgw", "osd.0"].entries()) {
@@ -141,7 +144,11 @@ async function answersAnything(url: string): Promise<boolean> {
   }
 }
 
-function configuration(folder: string, fsid: string, o: { v2: number; v1: number; port: number }): string {
+function configuration(
+  folder: string,
+  fsid: string,
+  o: { v2: number; v1: number; port: number; deviceBytes: number },
+): string {
   // Without cephx radosgw must be told that a plain connection to the monitor will do, or it waits for five minutes. The
   // two paxos lines make the start take one second and not ten.
   return `[global]
@@ -176,7 +183,7 @@ mon data = ${folder}/mon
 [osd]
 osd data = ${folder}/osd
 osd objectstore = memstore
-memstore device bytes = ${DEVICE_BYTES}
+memstore device bytes = ${o.deviceBytes}
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:${o.port} tcp_nodelay=1
 rgw dns name = 127.0.0.1

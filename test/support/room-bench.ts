@@ -5,6 +5,7 @@ import type { RepoRef } from "../../src/oci/reference.ts";
 import { createRoom, type RunningRoom } from "../../src/proxy/create-room.ts";
 import type { RoomCandidate } from "../../src/proxy/room.ts";
 import type { EvictionReason, Marks, RoomLimits } from "../../src/proxy/room-eviction.ts";
+import type { Pin } from "../../src/proxy/room-pins.ts";
 import type { BlobStore } from "../../src/storage/blob-store.ts";
 import type { Repositories } from "../../src/storage/repositories.ts";
 import { createRepositories } from "../../src/storage/repositories-store.ts";
@@ -27,7 +28,6 @@ export interface RoomBenchOptions {
   readonly objects?: SmallObjects;
   readonly clock?: ManualClock;
   readonly limits?: Partial<RoomLimits>;
-  readonly graceMs?: number;
 }
 
 /** A room over a store in memory, with a clock that the test turns, and a note of all that it evicts. */
@@ -39,6 +39,7 @@ export class RoomBench implements AsyncDisposable {
   readonly room: RunningRoom;
   limits: RoomLimits;
   spooledBytes = 0;
+  operatorPins: readonly Pin[] = [];
   readonly evicted: { readonly digest: Digest; readonly reason: EvictionReason | undefined }[] = [];
   readonly warnings: string[] = [];
 
@@ -57,7 +58,7 @@ export class RoomBench implements AsyncDisposable {
       repositories: this.repositories,
       records: createRoomRecords(this.objects, this.store),
       limits: () => this.limits,
-      graceMs: o.graceMs ?? 0,
+      morePins: async () => this.operatorPins,
       spooledBytes: () => this.spooledBytes,
       forget: (digest) => this.evicted.push({ digest, reason }),
       clock: this.clock,

@@ -48,6 +48,11 @@ export interface S3Proxy {
   readonly requests: readonly S3Request[];
   /** Requests whose answers are not over. */
   readonly open: number;
+  /**
+   * What the server's clock is ahead by: what is written from now on was written that much later. To be turned for a test that
+   * cannot wait.
+   */
+  aheadMs: number;
   /** Asked for each request; undefined lets it through. */
   fault: (request: S3Request) => S3Fault | undefined;
   count(operation: S3Operation): number;
@@ -57,8 +62,11 @@ export interface S3Proxy {
 export async function startS3Proxy(stack: AsyncDisposableStack, to: string): Promise<S3Proxy> {
   const requests: S3Request[] = [];
   let open = 0;
+  /** What the server's clock was ahead by when the key was written. */
+  const writtenAhead = new Map<string, number>();
   const server = createServer((req, res) => {
     const asked = read(req);
+    if (WRITES.has(asked.operation)) writtenAhead.set(asked.key, proxy.aheadMs);
     requests.push(asked);
     open += 1;
     res.once("close", () => {
@@ -67,7 +75,8 @@ export async function startS3Proxy(stack: AsyncDisposableStack, to: string): Pro
     const fault = proxy.fault(asked);
     // Whatever breaks here was broken on purpose.
     for (const stream of [req, res]) stream.on("error", () => {});
-    void handle(new URL(to), req, res, fault).catch(() => res.destroy());
+    const later = (key: string): number => writtenAhead.get(key) ?? 0;
+    void handle(new URL(to), req, res, { fault, asked, later }).catch(() => res.destroy());
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -85,6 +94,7 @@ export async function startS3Proxy(stack: AsyncDisposableStack, to: string): Pro
       return open;
     },
     fault: () => undefined,
+    aheadMs: 0,
     count: (operation) => requests.filter((asked) => asked.operation === operation).length,
   };
   return proxy;
@@ -104,7 +114,14 @@ export function firstOf(
   };
 }
 
-async function handle(to: URL, req: IncomingMessage, res: ServerResponse, fault: S3Fault | undefined): Promise<void> {
+const WRITES: ReadonlySet<S3Operation> = new Set(["PutObject", "CompleteMultipartUpload"]);
+
+async function handle(
+  to: URL,
+  req: IncomingMessage,
+  res: ServerResponse,
+  { fault, asked, later }: { fault: S3Fault | undefined; asked: S3Request; later: (key: string) => number },
+): Promise<void> {
   if (fault === "hang") {
     req.resume();
     return;
@@ -137,7 +154,15 @@ async function handle(to: URL, req: IncomingMessage, res: ServerResponse, fault:
     req.socket.resetAndDestroy();
     return;
   }
+  const modified = answer.headers["last-modified"];
+  if (modified !== undefined) {
+    answer.headers["last-modified"] = new Date(Date.parse(modified) + later(asked.key)).toUTCString();
+  }
   res.writeHead(answer.statusCode ?? 502, answer.headers);
+  if (fault === undefined && asked.operation === "ListObjects") {
+    res.end(listedLater(Buffer.concat(await answer.toArray()).toString(), later));
+    return;
+  }
   if (fault === undefined) {
     answer.pipe(res);
     return;
@@ -151,6 +176,15 @@ async function handle(to: URL, req: IncomingMessage, res: ServerResponse, fault:
     if (passed === most) break;
   }
   if ("resetAfter" in fault) req.socket.resetAndDestroy();
+}
+
+/** As long as before: the head has gone out. */
+function listedLater(xml: string, later: (key: string) => number): string {
+  return xml.replace(
+    /<Key>([^<]*)<\/Key><LastModified>([^<]*)</g,
+    (_, key: string, at: string) =>
+      `<Key>${key}</Key><LastModified>${new Date(Date.parse(at) + later(key)).toISOString()}<`,
+  );
 }
 
 function read(req: IncomingMessage): S3Request {

@@ -16,6 +16,7 @@ import { openTestBucket } from "./s3-store.ts";
 export const boundlessDisk: DiskRoom = {
   reserve: async () => ({ keep: true, release() {} }),
   emergency: async () => false,
+  used() {},
   limitBytes: () => undefined,
 };
 

@@ -5,6 +5,7 @@ import { silentLog } from "../../../src/base/log.ts";
 import { systemClock } from "../../../src/base/system-clock.ts";
 import { createAdminServer, type Readiness } from "../../../src/http/admin.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
+import { fakePage } from "../../support/fake-page.ts";
 import { fakeUpkeep } from "../../support/fake-upkeep.ts";
 import { httpRequest } from "../../support/network.ts";
 
@@ -38,6 +39,7 @@ beforeEach(async () => {
       }),
     },
     control: { upkeep: fakeUpkeep(), tokens: [] },
+    page: fakePage(),
     log: silentLog,
     clock: systemClock,
     newRequestId: () => "id",
@@ -97,4 +99,27 @@ test("a failure inside is a JSON 500", async () => {
   const reply = await httpRequest(`${url}/metrics`);
   expect(reply.status).toBe(500);
   expect(reply.body.toString()).not.toContain("inside");
+});
+
+test.each(["/metrics", "/healthz", "/nowhere", "/control/stats", "/explain?ref=a", "/page", "/setup/"])(
+  "%s tells browsers to do nothing with it but show it",
+  async (path) => {
+    const { headers } = await httpRequest(`${url}${path}`, { headers: { origin: "https://elsewhere.example" } });
+    expect(headers).toMatchObject({
+      "x-content-type-options": "nosniff",
+      "content-security-policy": expect.stringContaining("frame-ancestors 'none'"),
+    });
+    expect(headers).not.toHaveProperty("access-control-allow-origin");
+  },
+);
+
+test("what changes something is refused without the token, whatever a browser can be made to send", async () => {
+  for (const type of ["application/json", "text/plain", "application/x-www-form-urlencoded"]) {
+    const { status } = await httpRequest(`${url}/control/purge`, {
+      method: "POST",
+      headers: { "content-type": type, cookie: "weir_session=x", origin: "https://elsewhere.example" },
+      body: '{"reference":"docker.io/library/nginx"}',
+    });
+    expect([type, status]).toEqual([type, 403]);
+  }
 });

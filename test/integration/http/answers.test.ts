@@ -103,7 +103,7 @@ describe("manifests", () => {
         head: false,
         accept: "a/b, c/d;q=0.5",
         requestId: "r",
-        caller: { account: undefined, client: "127.0.0.1 ctr" },
+        caller: { identity: { account: undefined, via: "anonymous", address: "127.0.0.1" }, client: "127.0.0.1 ctr" },
       },
       {
         repo: { upstream: "quay.io", repository: "coreos/etcd" },
@@ -371,7 +371,7 @@ describe("referrers", () => {
         repo: { upstream: "docker.io", repository: "library/nginx" },
         digest: MANIFEST_DIGEST,
         artifactType: type,
-        caller: { account: undefined },
+        caller: { identity: { account: undefined } },
       },
     ]);
   });

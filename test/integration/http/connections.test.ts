@@ -183,7 +183,7 @@ describe("B10 a body that cannot be finished ends in a reset", () => {
 
   test("under TLS as well, where a plain close would pass for the end", async () => {
     const { certFile, keyFile } = await (await createAuthority(stack)).issue(["127.0.0.1"]);
-    const secure = await startFront(stack, { tls: { certFile, keyFile } });
+    const secure = await startFront(stack, { tls: { certFile, keyFile, clientCaFile: undefined } });
     secure.proxy.onBlob = () =>
       blobAnswer({ size: undefined, body: bytesOf(BLOB, broken), cache: { outcome: "miss" } });
     const socket = connectTls({ port: secure.port, host: "127.0.0.1", rejectUnauthorized: false });

@@ -6,6 +6,7 @@ import { systemClock } from "../../../src/base/system-clock.ts";
 import { createAdminServer } from "../../../src/http/admin.ts";
 import { type Upkeep, UpkeepError } from "../../../src/proxy/upkeep/upkeep.ts";
 import { StorageError } from "../../../src/storage/blob-store.ts";
+import { fakePage } from "../../support/fake-page.ts";
 import { fakeUpkeep } from "../../support/fake-upkeep.ts";
 import { type HttpReply, httpRequest } from "../../support/network.ts";
 
@@ -43,11 +44,15 @@ async function startAdmin(tokens: readonly string[], upkeep: Partial<Upkeep> = {
         stats: told("stats"),
         purge: told("purge"),
         refresh: told("refresh"),
+        pin: told("pin"),
+        unpin: told("unpin"),
+        pins: told("pins"),
         import: told("import"),
         ...upkeep,
       }),
       tokens: tokens.map((token) => new Secret(token)),
     },
+    page: fakePage(),
     log: silentLog,
     clock: systemClock,
     newRequestId: () => "id",
@@ -114,6 +119,8 @@ describe("what is asked", () => {
     ["verify", '{"rate":4096}', { bytesPerS: 4096 }],
     ["purge", '{"reference":"a/b:c","dryRun":true}', { reference: "a/b:c", dryRun: true }],
     ["refresh", '{"reference":"**"}', { reference: "**" }],
+    ["pin", '{"reference":"a/b:c"}', { reference: "a/b:c" }],
+    ["unpin", '{"reference":"a/b:c"}', { reference: "a/b:c" }],
     [
       "import",
       '{"folder":"/var/lib/registry","as":"docker.io","fromProxy":true}',
@@ -125,6 +132,14 @@ describe("what is asked", () => {
     expect([reply.status, reply.headers["content-type"]]).toEqual([200, "application/x-ndjson"]);
     expect(reply.body.toString()).toBe('{"done":true}\n');
     expect(asked).toEqual([{ [name]: question }]);
+  });
+
+  test("pins", async () => {
+    const url = await startAdmin([TOKEN]);
+    expect((await httpRequest(`${url}/control/pins`)).status).toBe(401);
+    const reply = await httpRequest(`${url}/control/pins`, { headers: { authorization: `Bearer ${TOKEN}` } });
+    expect([reply.status, reply.body.toString()]).toEqual([200, '{"done":true}\n']);
+    expect(asked).toEqual([{ pins: {} }]);
   });
 
   test("stats", async () => {
@@ -143,6 +158,7 @@ describe("what is asked", () => {
     ["gc", `{"dryRun":${" ".repeat(20_000)}true}`, "16384 bytes"],
     ["verify", '{"rate":-1}', "rate"],
     ["purge", "{}", "reference"],
+    ["pin", '{"ref":"a/b:c"}', "reference"],
     ["import", '{"folder":7,"as":"docker.io"}', "folder"],
   ])("%s %s is 400, and nothing is done", async (name, body, named) => {
     const url = await startAdmin([TOKEN]);

@@ -3,11 +3,12 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { ClientAddresses, createAddressGate } from "../../../src/access/client-addresses.ts";
 import type { DenialReason } from "../../../src/access/denied-error.ts";
+import { anonymous } from "../../../src/access/identity.ts";
 import { systemClock } from "../../../src/base/system-clock.ts";
 import type { AccessConfig, ServerConfig } from "../../../src/config/types.ts";
 import type { ClientGate } from "../../../src/http/app.ts";
 import { LISTENER_TIMEOUTS } from "../../../src/http/listener.ts";
-import type { AnsweredRequest } from "../../../src/http/observer.ts";
+import type { AnsweredRequest, ConnectionEnd } from "../../../src/http/observer.ts";
 import { createRouteTable } from "../../../src/http/route.ts";
 import { createFrontServer, type FrontServer, type FrontServerDeps } from "../../../src/http/server.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
@@ -26,6 +27,7 @@ import type {
   TagsCall,
 } from "../../../src/proxy/answers.ts";
 import { createLog } from "../../../src/telemetry/log.ts";
+import { createRecentRequests } from "../../../src/telemetry/recent-requests.ts";
 import { normaliseRepository } from "../../../src/upstream/adapters/index.ts";
 
 const UPSTREAMS = [
@@ -80,6 +82,9 @@ export interface Front {
   /** What the observer was told. */
   readonly answered: readonly AnsweredRequest[];
   readonly denied: readonly DenialReason[];
+  /** An entry for each that failed. */
+  readonly failedSignIns: readonly string[];
+  readonly ended: readonly ConnectionEnd[];
   /** The log's lines, access lines included. */
   readonly lines: readonly Record<string, unknown>[];
   /** Resolves with the first access line that fits, past or to come. */
@@ -105,6 +110,8 @@ export async function startFront(stack: AsyncDisposableStack, changes: Changes =
   const proxy = new ScriptedProxy();
   const answered: AnsweredRequest[] = [];
   const denied: DenialReason[] = [];
+  const failedSignIns: string[] = [];
+  const ended: ConnectionEnd[] = [];
   const lines: Record<string, unknown>[] = [];
   const waiting = new Set<() => void>();
   const destination = {
@@ -121,12 +128,21 @@ export async function startFront(stack: AsyncDisposableStack, changes: Changes =
   );
   const server = createFrontServer({
     config: { listen: { host: "127.0.0.1", port: 0 }, tls },
-    limits: { requestHeaders: 16 * 1024 },
+    limits: { requestHeaders: 16 * 1024, connections: 1000, connectionsPerClient: 1000 },
+    connectionClientOf: (address) => (addresses.isProxy(address) ? undefined : address),
     proxy,
     routes: () => routes,
     clients,
-    observer: { answered: (request) => answered.push(request), denied: (reason) => denied.push(reason) },
-    trails: { start: () => ({ note() {}, begin: () => ({ end() {}, add() {} }), ended() {} }) },
+    signIn: { access: () => undefined, anonymous, publicOrigin: undefined },
+    observer: {
+      answered: (request) => answered.push(request),
+      denied: (reason) => denied.push(reason),
+      signInFailed: () => failedSignIns.push("one"),
+      connectionOpened() {},
+      connectionClosed() {},
+      connectionEnded: (why) => ended.push(why),
+    },
+    trails: createRecentRequests(systemClock),
     budgetStatusOf: () => 503,
     log: createLog({ level: "debug", destination }),
     clock: systemClock,
@@ -147,6 +163,8 @@ export async function startFront(stack: AsyncDisposableStack, changes: Changes =
     url: `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`,
     answered,
     denied,
+    failedSignIns,
+    ended,
     lines,
     accessLine: (fits) =>
       new Promise((resolve) => {

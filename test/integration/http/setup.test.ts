@@ -8,6 +8,7 @@ import { systemClock } from "../../../src/base/system-clock.ts";
 import { parseConfig } from "../../../src/config/parse.ts";
 import { createAdminServer } from "../../../src/http/admin.ts";
 import { SETUP_CLIENTS } from "../../../src/http/setup/clients.ts";
+import { fakePage } from "../../support/fake-page.ts";
 import { fakeUpkeep } from "../../support/fake-upkeep.ts";
 import { type HttpReply, httpRequest } from "../../support/network.ts";
 import { run, tempFolder } from "../../support/processes.ts";
@@ -33,6 +34,7 @@ async function adminFor(input: unknown): Promise<string> {
     ready: () => ({ ready: true, reasons: [] }),
     setup: { config: () => parsed.config, server: () => parsed.config.server },
     control: { upkeep: fakeUpkeep(), tokens: [] },
+    page: fakePage(),
     log: silentLog,
     clock: systemClock,
     newRequestId: () => "id",

@@ -28,7 +28,7 @@ afterAll(() => authorities.disposeAsync());
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   const folder = await tempFolder(stack);
-  files = { certFile: join(folder, "tls.crt"), keyFile: join(folder, "tls.key") };
+  files = { certFile: join(folder, "tls.crt"), keyFile: join(folder, "tls.key"), clientCaFile: undefined };
   await put(first);
 });
 
@@ -104,7 +104,7 @@ test("the poll sees a Kubernetes secret that is exchanged by turning a link", as
   await symlink("..data/tls.crt", join(folder, "tls.crt"));
   await symlink("..data/tls.key", join(folder, "tls.key"));
   const front = await startFront(stack, {
-    tls: { certFile: join(folder, "tls.crt"), keyFile: join(folder, "tls.key") },
+    tls: { certFile: join(folder, "tls.crt"), keyFile: join(folder, "tls.key"), clientCaFile: undefined },
     watchTlsFiles: pollTlsFiles(10),
   });
   expect(await servedNames(front)).toContain("first.example");

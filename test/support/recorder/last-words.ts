@@ -7,6 +7,9 @@ import type { Transcript } from "./recorder.ts";
 
 const PAGES = ["/metrics", "/readyz", "/setup", "/setup/containerd", "/setup/docker", "/elsewhere"];
 
+/** Of the status page, for who has the operator's token. */
+const STATUS_PAGES = ["/page", "/page/held", "/page/pulls", "/page/clients"];
+
 /** Small files of the storage that are read; more are more of the same. */
 const MAX_RECORDS = 300;
 
@@ -28,8 +31,11 @@ export async function takeLastWords(transcript: Transcript, speaker: Speaker): P
   const where = network === undefined ? {} : { network };
   const patience = AbortSignal.timeout(PATIENCE_MS);
   const late = new Promise<undefined>((resolve) => patience.addEventListener("abort", () => resolve(undefined)));
-  for (const page of PAGES) {
-    const reply = await Promise.race([httpRequest(adminUrl + page, where).catch(() => undefined), late]);
+  const token = await operatorToken(speaker);
+  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  for (const page of token === undefined ? PAGES : [...PAGES, ...STATUS_PAGES]) {
+    const asked = httpRequest(adminUrl + page, { ...where, headers }).catch(() => undefined);
+    const reply = await Promise.race([asked, late]);
     if (reply === undefined) break;
     transcript.add(`the page ${page}`, reply.body.toString());
   }
@@ -41,6 +47,13 @@ export async function takeLastWords(transcript: Transcript, speaker: Speaker): P
     const text = await readFile(join(entry.parentPath, entry.name), "utf8").catch(() => "");
     transcript.add("a record in the storage", `${entry.name} ${text}`);
   }
+}
+
+/** `admin.token`, where it stands in the file or the variable itself. */
+async function operatorToken({ file, env = {} }: Speaker): Promise<string | undefined> {
+  const text = await readFile(file, "utf8").catch(() => "");
+  const [, written] = /"admin":\s*\{[^{}]*"token":\s*"([^"$]+)"/.exec(text) ?? [];
+  return env.WEIR_ADMIN_TOKEN ?? written;
 }
 
 async function checked({ file, env = {} }: Speaker, json: boolean): Promise<string> {

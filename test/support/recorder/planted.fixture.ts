@@ -4,6 +4,7 @@ import { startTestApp } from "../app.ts";
 import { hubUpstream } from "../hub-weir.ts";
 import { smallImage } from "../images.ts";
 import { httpRequest } from "../network.ts";
+import { startCollector } from "../otlp.ts";
 import { type HubDouble, startHubDouble } from "../registries/dockerhub.ts";
 import { startWeir } from "../weir.ts";
 
@@ -47,6 +48,16 @@ test("a token in the body of an error", async () => {
   await httpRequest(url + PULL);
   const token = hub.ledger.find(({ authorization }) => authorization === "bearer")?.headers.authorization?.slice(7);
   await httpRequest(`${url}/v2/docker.io/team/app/blobs/${token}`);
+});
+
+test("in what a collector of traces is sent", async () => {
+  const collector = await startCollector(stack);
+  const { url, stop } = await startTestApp(stack, {
+    config: { ...config(), telemetry: { logLevel: "error", otlpEndpoint: collector.url } },
+  });
+  const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  await httpRequest(`${url}/v2/`, { headers: { traceparent, tracestate: `vendor=${PASSWORD}` } });
+  await stop();
 });
 
 test("in a page for operators", async () => {

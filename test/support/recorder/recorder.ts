@@ -108,6 +108,13 @@ export class Recorder {
     if (reply.status >= 400) transcript?.addRepeated("the body of an error", reply.body.toString());
   }
 
+  /** What a collector of traces was sent; by which Weir is not known, and none may tell a secret there. */
+  exported(spans: string): void {
+    for (const transcript of this.#transcripts) {
+      if (transcript.live) transcript.addRepeated("what was sent to the collector of traces", spans);
+    }
+  }
+
   /** What has got where it does not belong, one sentence each, without the secrets themselves. */
   problems(): readonly string[] {
     return [...this.#sentAstray(), ...this.#written()];
@@ -188,6 +195,7 @@ function* secretsIn(config: unknown, hosts: ReadonlySet<string> | undefined): Ge
   if (typeof config !== "object" || config === null) return;
   for (const [key, value] of Object.entries(config)) {
     if (typeof value === "string" && SECRET_KEYS.test(key)) yield { value, hosts };
+    else if (key === "otlpHeaders") for (const header of Object.values(value)) yield { value: String(header), hosts };
     else if (key === "upstreams")
       for (const upstream of Object.values(value)) yield* secretsIn(upstream, hostsOf(upstream));
     else yield* secretsIn(value, hosts);
@@ -204,8 +212,12 @@ function hostsOf(upstream: unknown): ReadonlySet<string> {
   return new Set([...urls.map((url) => new URL(url).host), ...realms]);
 }
 
+/** Of `OTEL_EXPORTER_OTLP_HEADERS`, which is a header's name and its value, the value. */
 function secretsInEnvironment(env: Readonly<Record<string, string>>): ConfiguredSecret[] {
   return Object.entries(env)
-    .filter(([name]) => /PASSWORD|SECRET|TOKEN/.test(name))
-    .map(([, value]) => ({ value, hosts: undefined }));
+    .filter(([name]) => /PASSWORD|SECRET|TOKEN|_HEADERS$/.test(name))
+    .map(([name, value]) => ({
+      value: name.endsWith("_HEADERS") ? value.slice(value.indexOf("=") + 1) : value,
+      hosts: undefined,
+    }));
 }

@@ -113,6 +113,16 @@ const CREDENTIAL: readonly Row[] = [
   ["private, proved too long ago", { known: checked(DAY), ...UNPROVED }, "refuse"],
 ];
 
+const WITHHELD: readonly Row[] = [
+  ["nothing known", {}, "refuse"],
+  ["known", { known: checked(DAY) }, "stale: withheld"],
+  ["of any age", { known: checked(400 * DAY) }, "stale: withheld"],
+  ["gone and kept", { known: checked(90 * DAY, 60 * DAY) }, "stale: gone"],
+  ["gone and not kept", { known: checked(DAY, HOUR), ...onGone("drop") }, "refuse and forget"],
+  ["private", { known: checked(DAY), ...PRIVATE }, "stale: withheld"],
+  ["private and gone", { known: checked(DAY, HOUR), ...PRIVATE }, "refuse"],
+];
+
 const HELD = checked(DAY);
 const GETS = { spared: "gets" } as const;
 const ALL = { spared: "all" } as const;
@@ -184,6 +194,10 @@ describe("may what is known be served?", () => {
     for (const asked of TROUBLE) {
       expect(show({ ...facts, asked })).toBe(expected);
     }
+  });
+
+  test.each(WITHHELD)("not asked on the caller's behalf, %s", (_, facts, expected) => {
+    expect(show({ ...facts, asked: "withheld" })).toBe(expected);
   });
 
   test.each(CREDENTIAL)("Weir's credential or a redirect refused, %s", (_, facts, expected) => {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { StepFields, Trail } from "../../../src/base/trail.ts";
+import type { OpenStep, StepFields, Trail } from "../../../src/base/trail.ts";
 import type { Leases } from "../../../src/cluster/leases.ts";
 import { createTurns } from "../../../src/proxy/turns.ts";
 import { ManualClock } from "../../support/manual-clock.ts";
@@ -11,10 +11,16 @@ class Steps implements Trail {
     this.told.push([step, fields]);
   }
 
-  begin(step: string, fields: StepFields) {
+  begin(step: string, fields: StepFields): OpenStep {
+    let ended = false;
     return {
-      end: (more: StepFields) => this.note(step, { ...fields, ...more }),
+      end: (more: StepFields) => {
+        if (!ended) this.note(step, { ...fields, ...more });
+        ended = true;
+      },
       add: () => {},
+      joins: () => {},
+      trail: this,
     };
   }
 }

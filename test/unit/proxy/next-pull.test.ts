@@ -24,6 +24,9 @@ function facts(over: Partial<NextPullFacts> = {}, freshness: Partial<FreshnessFa
     upstream: "docker.io",
     known: true,
     deniedBy: undefined,
+    ruledOutBy: undefined,
+    privateKey: "access.privateToAnonymous",
+    withheldBy: undefined,
     proof: PROOF,
     facts: (asked) => ({
       known: { checkedAtMs: NOW - MINUTE, goneSinceMs: undefined },
@@ -119,6 +122,31 @@ test.each<readonly [string, NextPullFacts, object, string]>([
     facts({ deniedBy: "upstreams.docker.io.deny[0]" }),
     { does: "deny", key: "upstreams.docker.io.deny[0]" },
     "403",
+  ],
+  [
+    "a rule about anonymous callers",
+    facts({ ruledOutBy: "access.rules[0]" }),
+    { does: "deny", key: "access.rules[0]" },
+    "a client that has not signed in is refused with 403: access.rules[0]",
+  ],
+  [
+    "private, and a rule that opens nothing private",
+    facts({ proof: { ...PROOF, visibility: "private" }, privateKey: "access.rules[1].private" }),
+    { does: "deny", key: "access.rules[1].private" },
+    "the repository is private: access.rules[1].private",
+  ],
+  ["not asked for them, fresh", facts({ withheldBy: "access.rules" }), { does: "serve" }, "nobody is asked"],
+  [
+    "not asked for them, past its time",
+    facts({ withheldBy: "access.rules" }, OLD),
+    { does: "serve-stale", reason: "withheld" },
+    "the upstream is not asked: what is held is served",
+  ],
+  [
+    "frozen, and not held",
+    facts({ withheldBy: "upstreams.docker.io.frozen", isHeld: false, proof: undefined }),
+    { does: "deny", key: "upstreams.docker.io.frozen" },
+    "it is not held, and the upstream is not asked: 403, upstreams.docker.io.frozen",
   ],
   ["no such upstream", facts({ known: false }), { does: "refuse" }, "404"],
   [

@@ -4,6 +4,7 @@ import { type Digest, digestOf } from "../../../src/oci/digest.ts";
 import type { RunningRoom } from "../../../src/proxy/create-room.ts";
 import { brokerRoom, createRemoteRoom } from "../../../src/proxy/remote-room.ts";
 import type { Prospect } from "../../../src/proxy/room.ts";
+import type { Redirects } from "../../../src/proxy/room-store.ts";
 import type { BlobStore } from "../../../src/storage/blob-store.ts";
 import { eventually } from "../../support/fill-bench.ts";
 import { ManualClock } from "../../support/manual-clock.ts";
@@ -76,7 +77,7 @@ interface Bench {
   die(): void;
 }
 
-function bench(): Bench {
+function bench(blobs: BlobStore = createMemoryBlobStore(), redirects?: Redirects): Bench {
   const clock = new ManualClock();
   const line = linePair();
   const parent = new ParentRoom();
@@ -84,7 +85,8 @@ function bench(): Bench {
   const forget = brokerRoom(line.parent, parent);
   const room = createRemoteRoom({
     line: line.worker,
-    blobs: createMemoryBlobStore(),
+    blobs,
+    redirects,
     forget: (digest) => void forgotten.push(digest),
     clock,
   });
@@ -204,4 +206,19 @@ test("a worker forgets what is not held any more, and believes digests only", as
   forget(A);
   await eventually("the worker to forget", () => forgotten.length > 0);
   expect(forgotten).toEqual([A]);
+});
+
+test("a worker sends no client to a blob that may go", async () => {
+  const store = createMemoryBlobStore();
+  for (const name of ["a", "b"]) await store.put(digestOf(Buffer.from(name)), Buffer.from(name), o);
+  const signed: BlobStore = {
+    ...store,
+    async open(digest, call) {
+      const blob = await store.open(digest, call);
+      return blob && { ...blob, presign: async () => "https://bucket.example" };
+    },
+  };
+  const { room } = bench(signed, { mayRedirect: async (digest) => digest === A });
+  const [a, b] = [await room.blobs.open(A, o), await room.blobs.open(B, o)];
+  expect([await a?.presign?.(), await b?.presign?.()]).toEqual(["https://bucket.example", undefined]);
 });

@@ -127,22 +127,6 @@ describe("eviction", () => {
     expect([await bench.holds(a), await bench.holds(d)]).toEqual([true, true]);
   });
 
-  test("S4 in a bucket nothing goes that somebody may still be reading, however full it is", async () => {
-    const graceMs = 15 * 60_000;
-    await using bench = await new RoomBench({ limits: { total: marks(10_000) }, graceMs }).started();
-    const a = await bench.keep("a", 5000, repo);
-    bench.clock.advance(graceMs - 60_000);
-    const b = await bench.keep("b", 6000, repo);
-    await bench.settled();
-    expect(await bench.room.emergency(1, call)).toBe(false);
-    expect(bench.evicted).toEqual([]);
-    bench.clock.advance(120_000);
-    bench.room.limitsChanged();
-    await bench.settled();
-    expect(bench.evicted).toEqual([{ digest: a, reason: "room" }]);
-    expect(await bench.holds(b)).toBe(true);
-  });
-
   test("S3 a layer that two repositories have is counted once, and goes once", async () => {
     await using bench = await new RoomBench({ limits: { total: marks(10_000) } }).started();
     const layer = await bench.keep("layer", 5000, repo);
@@ -192,6 +176,41 @@ describe("eviction", () => {
       true,
       false,
     ]);
+  });
+
+  test("an operator's pins hold beside those of the configuration: tags, repositories, manifests and blobs by digest", async () => {
+    const pins = [compilePin("a.example/configured")];
+    await using bench = await new RoomBench({ limits: { total: marks(40_000), pins } }).started();
+    const named = (name: string) => ({ repository: ({ repository }: typeof repo) => repository === name });
+    const configured = await bench.keep("configured", 6000, { ...repo, repository: "configured" });
+    const [layer, tagged] = [await bench.keep("layer", 6000, repo), await bench.keep("tagged", 6000, repo)];
+    const image = await bench.keepImage(repo, undefined, { blobs: [layer] });
+    await bench.keepImage(repo, "v1", { blobs: [tagged] });
+    const blob = await bench.keep("blob", 6000, repo);
+    const loose = await bench.keep("loose", 6000, repo);
+    bench.operatorPins = [
+      { ...named("app"), tag: (tag) => tag === "v1" },
+      { ...named("app"), tag: undefined, digest: image },
+      { ...named("app"), tag: undefined, digest: blob },
+    ];
+    await bench.keep("newest", 9000, repo);
+    await bench.settled();
+    expect(bench.evicted.map(({ digest }) => digest)).toEqual([loose]);
+    // Taken back, the oldest goes first.
+    bench.operatorPins = [];
+    await bench.keep("newer still", 10_000, repo);
+    await bench.settled();
+    expect(await bench.holds(configured)).toBe(true);
+    expect(await bench.holds(layer)).toBe(false);
+  });
+
+  test("what an operator has pinned does not go for its age either", async () => {
+    await using bench = await new RoomBench({ limits: { maxAgeMs: DAY_MS } }).started();
+    const [kept, old] = [await bench.keep("kept", 1000, repo), await bench.keep("old", 1000, other)];
+    bench.operatorPins = [{ repository: ({ upstream }) => upstream === repo.upstream, tag: undefined }];
+    bench.clock.advance(2 * DAY_MS);
+    await bench.collect({ dryRun: false });
+    expect([await bench.holds(kept), await bench.holds(old)]).toEqual([true, false]);
   });
 
   test("an upstream's cap costs only what it alone has", async () => {

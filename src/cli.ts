@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { packageVersion } from "./base/package-version.ts";
+import type { AccessTestOptions } from "./commands/access-test.ts";
 import { check } from "./commands/check.ts";
 import type { DoctorOptions } from "./commands/doctor.ts";
 import { EXIT } from "./commands/exit-code.ts";
@@ -16,6 +17,7 @@ Examples:
   weir hosts containerd                   what makes containerd pull through this cache
   weir stats --repositories               what is held, and what was saved
   weir explain docker.io/library/nginx:1.27   what is known of it, and what its next pull would do
+  weir access test --as alice pull quay.io/acme/app:1   whether she may, and which rule says so
   weir refresh 'docker.io/**:latest'      asks the upstreams now what these tags mean
   WEIR_SERVER_LISTEN=:5000 weir serve     sets a key by its variable`;
 
@@ -83,6 +85,24 @@ export async function runCli(args: readonly string[], terminal: ServeTerminal): 
     .action(async (upstreams: string[], options: DoctorOptions) => {
       const { doctor } = await import("./commands/doctor.ts");
       exitCode = await doctor(upstreams, options, terminal);
+    });
+
+  program
+    .command("access")
+    .description("who may have what")
+    .command("test")
+    .description("say what the configuration makes of a caller, an action and a reference, and which key decides")
+    .argument("<action>", "pull (what is held), fetch (what is not), refresh or push")
+    .argument("<reference>", "image or repository, such as quay.io/acme/app:1")
+    .option(CONFIG_OPTION, CONFIG_HELP)
+    .option("--as <account>", "for this account (default: for somebody who has not signed in)")
+    .option("--groups <names>", "groups of the account, with commas between them")
+    .option("--from <address>", "address of the client")
+    .option("--anonymous", "for somebody who has not signed in")
+    .option("--json", "print JSON")
+    .action(async (action: string, reference: string, options: AccessTestOptions) => {
+      const { accessTest } = await import("./commands/access-test.ts");
+      exitCode = await accessTest(action, reference, options, terminal);
     });
 
   addUpkeepCommands(program, {

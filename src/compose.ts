@@ -3,6 +3,7 @@ import { assemble, maintain } from "./compose/assemble.ts";
 import { closers, type OnStop } from "./compose/closers.ts";
 import { ownExplanations } from "./compose/explanations.ts";
 import { follow, openAdmin, openFront } from "./compose/listen.ts";
+import { composeOverview, ownActivity } from "./compose/overview.ts";
 import { startParent } from "./compose/parent.ts";
 import type { AppDeps, Started } from "./compose/started.ts";
 import { startWorker } from "./compose/worker.ts";
@@ -78,7 +79,7 @@ export async function openUpkeep(config: Config, deps: AppDeps = {}): Promise<Op
 
 /** One process that does everything. */
 async function startAlone(config: Config, source: ConfigSource, deps: AppDeps, onStop: OnStop): Promise<Started> {
-  const parts = await assemble(config, deps, onStop);
+  const parts = await assemble(config, { ...deps, serves: true }, onStop);
   const { savings, upkeep } = await maintain(
     parts,
     { commanded: false, explanations: ownExplanations(parts, { serves: true }) },
@@ -86,9 +87,10 @@ async function startAlone(config: Config, source: ConfigSource, deps: AppDeps, o
   );
   const serving: { at: ListenAddress; not: string | undefined } = { at: config.server.listen, not: "Weir is starting" };
   const { metrics } = parts;
+  const { overview } = composeOverview(parts, ownActivity(parts), onStop);
   const admin = await openAdmin(
     parts,
-    { upkeep, metrics, notReady: () => serving.not, listen: () => serving.at },
+    { upkeep, overview, metrics, notReady: () => serving.not, listen: () => serving.at },
     onStop,
   );
   const stopping = (): void => {

@@ -1,5 +1,5 @@
 import { Registry } from "prom-client";
-import { createRoomSeries, createSeries, createUploadSeries } from "../../src/telemetry/series.ts";
+import { createBucketSeries, createRoomSeries, createSeries, createUploadSeries } from "../../src/telemetry/series.ts";
 
 const BEGIN = "<!-- begin: npm run dashboards writes this -->\n";
 const END = "<!-- end -->\n";
@@ -24,7 +24,9 @@ export function withMetricsTable(page: string): string {
 function table(): string {
   const registry = new Registry();
   createSeries(registry);
-  createRoomSeries(registry, () => ({ bytes: 0, blobs: 0, limitBytes: 0, perUpstream: new Map(), counting: false }));
+  const usage = { bytes: 0, blobs: 0, limitBytes: 0, perUpstream: new Map<string, number>(), counting: false };
+  createRoomSeries(registry, () => usage);
+  createBucketSeries(registry, () => usage);
   createUploadSeries(registry, () => ({ entries: 0, bytes: 0 }));
   const all = registry.getMetricsAsArray() as unknown as readonly Described[];
   const rows = [...all]

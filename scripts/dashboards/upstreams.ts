@@ -212,7 +212,7 @@ export const upstreams: DashboardSpec = {
       as: "graph",
       title: "Stale answers",
       description:
-        "Answers that may have been out of date: stale-if-error (upstream in trouble), soft-deadline (slow), gone (not there any more), credential (refused), budget-low (quota spared).",
+        "Answers that may have been out of date: stale-if-error (upstream in trouble), soft-deadline (slow), gone (not there any more), credential (refused), budget-low (quota spared), withheld (the caller may not have it asked for, or the upstream is frozen).",
       unit: "reqps",
       queries: [
         {

@@ -1,6 +1,10 @@
+import type { CallOptions } from "./call.ts";
+import type { TracePlace } from "./trail.ts";
+
 interface Flight<T> {
   readonly result: Promise<T>;
   readonly controller: AbortController;
+  readonly begunIn: TracePlace | undefined;
   waiters: number;
 }
 
@@ -9,6 +13,8 @@ export interface Landed<T> {
   readonly value: T;
   /** True for those who joined a run that another had started. */
   readonly shared: boolean;
+  /** Where in a trace the run was started. */
+  readonly begunIn: TracePlace | undefined;
 }
 
 /**
@@ -28,13 +34,17 @@ export class SingleFlight<T> {
    * Joins the run of `key` or starts one with `work`, whose `shared` signal aborts when nobody waits any more.
    * Rejects with the reason of `signal`, or with whatever `work` rejected with.
    */
-  run(key: string, o: { readonly signal: AbortSignal }, work: (shared: AbortSignal) => Promise<T>): Promise<Landed<T>> {
-    const { signal } = o;
+  run(
+    key: string,
+    o: Pick<CallOptions, "signal" | "trail">,
+    work: (shared: AbortSignal) => Promise<T>,
+  ): Promise<Landed<T>> {
+    const { signal, trail } = o;
     if (signal.aborted) {
       return Promise.reject(signal.reason);
     }
     const existing = this.#flights.get(key);
-    const flight = existing ?? this.#start(key, work);
+    const flight = existing ?? this.#start(key, trail?.place, work);
     const shared = existing !== undefined;
     flight.waiters += 1;
     return new Promise((resolve, reject) => {
@@ -45,15 +55,15 @@ export class SingleFlight<T> {
       signal.addEventListener("abort", onAbort, { once: true });
       flight.result
         .finally(() => signal.removeEventListener("abort", onAbort))
-        .then((value) => resolve({ value, shared }), reject);
+        .then((value) => resolve({ value, shared, begunIn: flight.begunIn }), reject);
     });
   }
 
-  #start(key: string, work: (shared: AbortSignal) => Promise<T>): Flight<T> {
+  #start(key: string, begunIn: TracePlace | undefined, work: (shared: AbortSignal) => Promise<T>): Flight<T> {
     const controller = new AbortController();
     // The work starts a microtask later, so that the flight is in its place should the work ask for the same key.
     const result = Promise.resolve().then(() => work(controller.signal));
-    const flight: Flight<T> = { result, controller, waiters: 0 };
+    const flight: Flight<T> = { result, controller, begunIn, waiters: 0 };
     this.#flights.set(key, flight);
     const land = (): void => this.#forget(key, flight);
     result.then(land, land);

@@ -3,6 +3,7 @@ import { Agent } from "undici";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Secret } from "../base/secret.ts";
+import type { OpenStep } from "../base/trail.ts";
 import { type FillRequest, formatFillRequest, type PeerObserver, TOTAL_HEADER } from "./peer-server.ts";
 import { signRequest } from "./signature.ts";
 
@@ -60,20 +61,23 @@ export function createPeerClient(deps: PeerClientDeps): PeerClient {
     async open(address, request, o) {
       const { secret, clock, observer, newNonce } = deps;
       const path = formatFillRequest(request);
-      const headers = signRequest({ method: "GET", path }, { secret, nowMs: clock.now(), nonce: newNonce() });
+      const signed = signRequest({ method: "GET", path }, { secret, nowMs: clock.now(), nonce: newNonce() });
+      const step = o.trail?.detail?.begin("peer-stream", { peer: address, start: request.start });
       try {
         const answer = await agent.request({
           origin: `http://${address}`,
           path,
           method: "GET",
-          headers,
+          headers: { ...signed, ...step?.trail.place?.headers() },
           signal: o.signal,
         });
+        step?.add({ status: answer.statusCode });
         if (answer.statusCode === 200) {
-          watch(answer.body, observer);
+          watch(answer.body, observer, step);
           return { total: totalIn(answer.headers[TOTAL_HEADER]), body: answer.body };
         }
         await answer.body.dump();
+        step?.end({});
         if (answer.statusCode === 404) {
           return undefined;
         }
@@ -84,6 +88,7 @@ export function createPeerClient(deps: PeerClientDeps): PeerClient {
           `the peer ${address} answered ${answer.statusCode}: the replicas need one cluster.secret, and clocks that agree`,
         );
       } catch (error) {
+        step?.end({ result: "lost" });
         o.signal.throwIfAborted();
         observer.peerStream("lost");
         throw error instanceof PeerError
@@ -95,8 +100,12 @@ export function createPeerClient(deps: PeerClientDeps): PeerClient {
   };
 }
 
-function watch(body: Readable, observer: PeerObserver): void {
-  body.once("close", () => observer.peerStream(body.readableEnded ? "taken" : "lost"));
+function watch(body: Readable, observer: PeerObserver, step: OpenStep | undefined): void {
+  body.once("close", () => {
+    const result = body.readableEnded ? "taken" : "lost";
+    observer.peerStream(result);
+    step?.end({ result });
+  });
 }
 
 function totalIn(header: string | string[] | undefined): number | undefined {

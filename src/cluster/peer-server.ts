@@ -6,6 +6,7 @@ import type { Clock } from "../base/clock.ts";
 import { DeadlineError, withDeadline } from "../base/deadline.ts";
 import type { Log } from "../base/log.ts";
 import type { Secret } from "../base/secret.ts";
+import type { OpenStep, StepFields, TraceHeaders, TracePlace } from "../base/trail.ts";
 import type { ListenAddress } from "../config/types.ts";
 import { type Digest, isDigest } from "../oci/digest.ts";
 import { DATE_HEADER, NONCE_HEADER, SIGNATURE_HEADER, SignatureCheck } from "./signature.ts";
@@ -50,6 +51,14 @@ export interface InFlightBody {
   /** Bytes. */
   readonly total: number | undefined;
   readonly body: ByteStream;
+  /** Where in a trace the download is told of, if it is. */
+  readonly place?: TracePlace | undefined;
+}
+
+/** Where what peers ask is taken down; telemetry/ implements it. */
+export interface PeerTrails {
+  /** @param from what the peer says of the trace that its request belongs to */
+  asked(fields: StepFields, from: TraceHeaders): OpenStep;
 }
 
 /** What the streaming between processes reports; telemetry/ implements it. */
@@ -74,6 +83,8 @@ export interface PeerServerDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly observer: PeerObserver;
+  /** Undefined where nobody wants to know. */
+  readonly trails?: PeerTrails | undefined;
 }
 
 /** The port where other processes of the fleet read what is arriving here: signed requests, blobs in flight, and nothing else. */
@@ -152,6 +163,21 @@ class NodePeerServer implements PeerServer {
       end(res, 400);
       return;
     }
+    const step = this.#deps.trails?.asked({ digest: wanted.digest, start: wanted.start }, req.headers);
+    try {
+      await this.#serve(wanted, req, res, step);
+    } finally {
+      step?.end({ status: res.statusCode, broken: !res.writableEnded });
+    }
+  }
+
+  async #serve(
+    wanted: FillRequest,
+    req: http.IncomingMessage,
+    res: http.ServerResponse,
+    step: OpenStep | undefined,
+  ): Promise<void> {
+    const { observer } = this.#deps;
     const left = new AbortController();
     const onClose = (): void => left.abort(new Error("the peer has left"));
     res.on("close", onClose);
@@ -162,6 +188,7 @@ class NodePeerServer implements PeerServer {
       end(res, found === undefined ? 404 : 503);
       return;
     }
+    step?.joins(found.place);
     try {
       res.writeHead(200, {
         "content-type": "application/octet-stream",

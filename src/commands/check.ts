@@ -1,3 +1,7 @@
+import { checkAccessFiles } from "../access/create-access.ts";
+import { AccessFileError } from "../access/read-file.ts";
+import { silentLog } from "../base/log.ts";
+import { systemClock } from "../base/system-clock.ts";
 import { ConfigError, type ConfigProblem } from "../config/config-error.ts";
 import { loadConfigFrom } from "../config/load.ts";
 import type { Config } from "../config/types.ts";
@@ -10,10 +14,11 @@ export interface CheckOptions {
   readonly json?: boolean | undefined;
 }
 
-/** `weir check`: is the configuration right, and what does it come to? Touches nothing. */
+/** `weir check`: is the configuration right, with the files by which clients sign in, and what does it come to? Touches nothing. */
 export async function check(options: CheckOptions, terminal: Terminal): Promise<number> {
   try {
     const { config, file } = await loadConfigFrom({ file: options.config, env: terminal.env, cwd: terminal.cwd() });
+    checkFiles(config);
     const summary = summarise(config, file);
     terminal.stdout.write(options.json === true ? toJson({ ok: true, ...summary }) : asText(summary));
     return EXIT.ok;
@@ -27,6 +32,16 @@ export async function check(options: CheckOptions, terminal: Terminal): Promise<
       terminal.stderr.write(formatProblems(error.problems));
     }
     return EXIT.failed;
+  }
+}
+
+/** The files by which clients sign in, which a start would stumble over. @throws ConfigError */
+function checkFiles({ access }: Config): void {
+  try {
+    checkAccessFiles(access.signIn, { clock: systemClock, log: silentLog });
+  } catch (error) {
+    if (!(error instanceof AccessFileError)) throw error;
+    throw new ConfigError([{ path: error.key, message: error.problem }]);
   }
 }
 

@@ -33,17 +33,23 @@ export async function gc(options: GcOptions, terminal: Terminal, openHere: OpenH
   });
 }
 
-function line({ digest, key, repository, reason, ageMs, bytes }: GcCandidate): string {
+function line({ digest, key, repository, reason, ageMs, bytes, markedMs }: GcCandidate): string {
   const what = [repository, digest ?? key].filter((part) => part !== undefined).join("@");
-  return `${what}  ${humanBytes(bytes)}, ${humanTime(ageMs)} old: ${REASONS[reason]}\n`;
+  const mark =
+    markedMs === undefined ? "" : `; ${markedMs === 0 ? "to be marked" : `marked ${humanTime(markedMs)} ago`}`;
+  return `${what}  ${humanBytes(bytes)}, ${humanTime(ageMs)} old: ${REASONS[reason]}${mark}\n`;
 }
 
-function summary({ dryRun, count, bytes, byReason }: Extract<GcEvent, { readonly done: true }>): string {
+function summary({ dryRun, count, bytes, byReason, marked }: Extract<GcEvent, { readonly done: true }>): string {
+  const later =
+    marked === undefined
+      ? ""
+      : `marked: ${counted(marked.count, "blob")}, ${humanBytes(marked.bytes)}; they go from the bucket half an hour later, unless they are used\n`;
   if (count === 0) {
-    return "nothing to do: everything that is held may stay\n";
+    return later === "" ? "nothing to do: everything that is held may stay\n" : later;
   }
   const reasons = Object.entries(byReason).map(
     ([reason, sum]) => `  ${REASONS[reason as GcCandidate["reason"]]}: ${sum.count}, ${humanBytes(sum.bytes)}\n`,
   );
-  return `${dryRun ? "would delete" : "deleted"} ${counted(count, "thing")}, ${humanBytes(bytes)}\n${reasons.join("")}`;
+  return `${dryRun ? "would delete" : "deleted"} ${counted(count, "thing")}, ${humanBytes(bytes)}\n${reasons.join("")}${later}`;
 }

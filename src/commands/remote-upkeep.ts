@@ -31,6 +31,9 @@ export function createRemoteUpkeep(server: RemoteServer): Upkeep {
     purge: (o) => post("purge", o),
     refresh: (o) => post("refresh", o),
     import: (o) => post("import", o),
+    pin: (o) => post("pin", o),
+    unpin: (o) => post("unpin", o),
+    pins: ({ signal }) => get("/control/pins", signal),
     stats: ({ signal, repositories }) => get(`/control/stats?repositories=${repositories}`, signal),
   };
 }

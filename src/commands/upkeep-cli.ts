@@ -3,6 +3,7 @@ import { type ExplainOptions, explain } from "./explain.ts";
 import { type GcOptions, gc } from "./gc.ts";
 import { type ImportOptions, importFolder } from "./import.ts";
 import type { OpenHere } from "./open-upkeep.ts";
+import { pin, pins } from "./pin.ts";
 import { type PurgeOptions, purge } from "./purge.ts";
 import { refresh } from "./refresh.ts";
 import { type StatsOptions, stats } from "./stats.ts";
@@ -54,6 +55,18 @@ export function addUpkeepCommands(
     .action(async (ref: string | undefined, options: ExplainOptions) =>
       ended(await explain(ref, options, terminal, openHere)),
     );
+
+  command("pin", "keep what a reference means, whatever the storage's size and age; without one, say what is pinned")
+    .argument("[ref]", REF)
+    .action(async (ref: string | undefined, options: UpkeepOptions) =>
+      ended(
+        await (ref === undefined ? pins(options, terminal, openHere) : pin("pin", ref, options, terminal, openHere)),
+      ),
+    );
+
+  command("unpin", "take back what weir pin has said")
+    .argument("<ref>", "as it was pinned")
+    .action(async (ref: string, options: UpkeepOptions) => ended(await pin("unpin", ref, options, terminal, openHere)));
 
   command("import", "adopt what a stock registry holds, by hard links where that can be")
     .requiredOption("--registry-dir <dir>", "the registry's rootdirectory; Weir's own root adopts what lies there")

@@ -1,4 +1,6 @@
+import { FetchBudgets, type SpentBudget } from "../access/budget.ts";
 import { type ContentRules, NO_CONTENT_RULES } from "../access/content-rules.ts";
+import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { packageVersion } from "../base/package-version.ts";
 import { systemClock } from "../base/system-clock.ts";
@@ -13,21 +15,26 @@ import { Background } from "../proxy/background.ts";
 import { Explainer } from "../proxy/explain/explainer.ts";
 import { createFills, type Fills } from "../proxy/fills.ts";
 import { createInFlight } from "../proxy/in-flight.ts";
+import { type NamedPin, OperatorPins } from "../proxy/operator-pins.ts";
 import { Provenance } from "../proxy/provenance.ts";
 import { createProxy, type RunningProxy } from "../proxy/proxy.ts";
 import type { Remembered } from "../proxy/remembered.ts";
 import { Savings } from "../proxy/upkeep/savings.ts";
 import type { Explanations } from "../proxy/upkeep/upkeep.ts";
 import { openState } from "../state/open-state.ts";
-import { openStorage } from "../storage/open-storage.ts";
+import { openStorage, type Storage } from "../storage/open-storage.ts";
 import { createParkedCredentials } from "../storage/parked-credentials.ts";
+import { createPinStore, type PinStore } from "../storage/pins.ts";
 import { createSavingsStore } from "../storage/savings.ts";
 import { createSpool } from "../storage/spool.ts";
+import { createTieredPins } from "../storage/tiered/tiered-pins.ts";
 import { logExchanges } from "../telemetry/exchange-log.ts";
+import { createLastFailures } from "../telemetry/last-failures.ts";
 import { createLog, type LevelledLog } from "../telemetry/log.ts";
-import { createMetrics } from "../telemetry/metrics.ts";
+import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+import { openTraces } from "../telemetry/open-traces.ts";
 import { createRecentRequests } from "../telemetry/recent-requests.ts";
-import { uncounted } from "../telemetry/uncounted.ts";
+import { teeTrails } from "../telemetry/tee-trails.ts";
 import { createUpstream, type UpstreamDeps } from "../upstream/create.ts";
 import type { QuotaRecord } from "../upstream/quota-book.ts";
 import { createUpstreams } from "../upstream/upstreams.ts";
@@ -35,6 +42,7 @@ import type { OnStop } from "./closers.ts";
 import { joinFleet, type Membership } from "./fleet.ts";
 import { createLive, type Live } from "./live.ts";
 import { composeRoom } from "./room.ts";
+import { composeSignIn } from "./sign-in.ts";
 import { composeUpkeep } from "./upkeep.ts";
 
 /** Downloads under way put what they have on disk, up to 64 MiB each, on a disk that may be slow. No client waits for it. */
@@ -52,9 +60,11 @@ export interface AssembleDeps {
   /** Where the proxies on the way to upstreams are named; none without it. */
   readonly env?: NodeJS.ProcessEnv;
   readonly log?: LevelledLog;
-  readonly uncounted?: boolean;
+  readonly metered?: (metrics: Metrics) => Metrics;
   /** What this process has of its parent, where it is a worker. */
   readonly worker?: Membership;
+  /** Whether it answers clients, so that there may be something to trace. */
+  readonly serves?: boolean;
   /** Whether others serve, and this process does what one must do for all of them. */
   readonly parent?: boolean;
 }
@@ -65,18 +75,27 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
   const random = Math.random;
   const log = deps.log ?? createLog({ level: config.telemetry.logLevel });
   let live = createLive(config);
-  const counting = deps.uncounted !== true;
-  const metrics = counting
-    ? createMetrics({ version: packageVersion(), isConfigured: (name) => live.upstreams.has(name) })
-    : uncounted;
+  const counted = createMetrics({ version: packageVersion(), isConfigured: (name) => live.upstreams.has(name) });
+  const metrics = deps.metered?.(counted) ?? counted;
   metrics.configured(live.upstreams.keys());
+  const recent = createRecentRequests(clock);
+  const traces =
+    deps.serves === true
+      ? await openTraces(config.telemetry.traces, deps.env ?? {}, {
+          version: packageVersion(),
+          clock,
+          monotonicMs: () => performance.now(),
+          log,
+        })
+      : undefined;
+  if (traces !== undefined) onStop(() => traces.close());
 
   const { worker } = deps;
   const storage = await openStorage(config.storage, {
     clock,
     random,
     log,
-    ...(counting ? { measure: { observer: metrics, monotonicMs: () => performance.now() } } : {}),
+    measure: { observer: metrics, monotonicMs: () => performance.now() },
     ...(worker === undefined ? {} : { use: "under-parent" }),
     hasChildren: deps.parent === true,
   });
@@ -87,10 +106,22 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     running.proxy?.forget(digest);
     for (const tell of forgetting) tell(digest);
   };
-  const { room, blobs, repositories, fillRoom } = await composeRoom({
+  const changing = new Set<(repo: RepoRef, how: "came" | "left") => void>();
+  const pins = new OperatorPins({
+    store: pinStoreOf(storage, clock),
+    names: () => live.routes,
+    clock,
+    log,
+  });
+  const { room, blobs, repositories, bucketUsage, fillRoom } = await composeRoom({
     storage,
     spoolDir: config.storage.spool.dir,
     limits: () => live.room,
+    bucketLimits: () => live.bucketRoom,
+    pins,
+    changed(repo, how) {
+      for (const tell of changing) tell(repo, how);
+    },
     fills: () => running.fills,
     forget: (digest) => forget(digest),
     parent: worker?.channel,
@@ -99,6 +130,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     observer: metrics,
   });
   if (worker === undefined) metrics.watchRoom(() => room.usage());
+  if (bucketUsage !== undefined) metrics.watchBucket(bucketUsage);
   const { tiers } = storage;
   if (worker === undefined && tiers !== undefined) metrics.watchUploads(() => tiers.queue.waiting);
   onStop(() => room.stop({ signal: AbortSignal.timeout(ROOM_STOP_MS) }));
@@ -110,11 +142,13 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
 
   const freshnessOf = (upstream: string): FreshnessConfig =>
     live.upstreams.get(upstream)?.config.freshness ?? live.config.freshness;
+  const failures = createLastFailures(clock, logExchanges(log, metrics));
+  const proxies = environmentProxies(deps.env ?? {});
   const upstreamDeps: UpstreamDeps = {
     clock,
     random,
     log,
-    observer: logExchanges(log, metrics),
+    observer: failures.observer,
     quotas: {
       shared: state.store<readonly QuotaRecord[]>("quotas", { shared: "at-once" }),
       observer: metrics,
@@ -123,7 +157,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     parked: createParkedCredentials(storage.objects),
     credentialObserver: metrics,
     limits: config.limits,
-    proxies: environmentProxies(deps.env ?? {}),
+    proxies,
   };
   const upstreams = createUpstreams({
     create: (upstream) => createUpstream(upstream, upstreamDeps),
@@ -148,6 +182,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
       random,
       log,
       observer: metrics,
+      trails: traces?.peers,
     },
     worker,
     onStop,
@@ -181,7 +216,9 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     freshnessOf,
     ttlMs: (repo, tag) => ttlOf(repo, tag).ttlMs,
     access: () => live.config.access,
+    accessRules: () => live.accessRules,
     rulesOf,
+    budgets: new FetchBudgets({ store: state.store<SpentBudget>("fetch-budgets"), clock }),
     download,
     turns: fleet.turns,
     state: state.store<Remembered>("remembered"),
@@ -191,6 +228,12 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
   });
   running.proxy = proxy;
   onStop(() => proxy.stop());
+  const namedPins = async (o: CallOptions): Promise<readonly NamedPin[]> => {
+    const configured = live.config.storage.room.pins.map((text): NamedPin => {
+      return { text, from: "storage.pins", ...compilePin(text) };
+    });
+    return [...configured, ...(await pins.read(o))];
+  };
   const explainer = new Explainer({
     ...proxy.knowledge,
     upstreams,
@@ -198,7 +241,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     repositories,
     fills,
     room,
-    pins: () => live.config.storage.room.pins.map((text) => ({ text, ...compilePin(text) })),
+    pins: namedPins,
     freshnessOf,
     ttlOf,
     rulesOf,
@@ -206,21 +249,36 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     clock,
   });
 
+  const signIn = composeSignIn({ live: () => live, root: storage.root, proxies, clock, log }, config.server.publicUrl);
+
   return {
     config,
     clock,
     log,
     metrics,
+    signIn,
     storage,
     state,
     room,
     blobs,
     repositories,
     upstreams,
+    failures,
+    fills,
     proxy,
     explainer,
-    recent: createRecentRequests(clock),
+    pins,
+    /** Those of `storage.pins` and the operator's. */
+    namedPins,
+    freshnessOf,
+    ttlOf,
+    recent,
+    trails: traces === undefined ? recent : teeTrails(recent, traces),
     forget,
+    /** From now on `tell` hears of every repository of which this process writes or removes something. */
+    onChanged(tell: (repo: RepoRef, how: "came" | "left") => void): void {
+      changing.add(tell);
+    },
     /** From now on `tell` hears as well of every blob that is not held any more. */
     onForget(tell: (digest: Digest) => void): () => void {
       forgetting.add(tell);
@@ -233,6 +291,12 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
       room.limitsChanged();
     },
   };
+}
+
+function pinStoreOf({ objects, tiers, bucket }: Storage, clock: Clock): PinStore {
+  return tiers === undefined || bucket === undefined
+    ? createPinStore(objects)
+    : createTieredPins({ disk: tiers.diskObjects, bucket: bucket.objects, clock });
 }
 
 export type Parts = Awaited<ReturnType<typeof assemble>>;
@@ -260,6 +324,8 @@ export async function maintain(
     proxy,
     savings,
     explanations,
+    pins: parts.pins,
+    configuredPins: () => live().config.storage.room.pins,
     names: () => live().routes,
     background: commanded ? undefined : background,
     clock,

@@ -6,7 +6,7 @@ import { createLeases, type LeaseBoard } from "../cluster/board-leases.ts";
 import { createBrokeredBoard } from "../cluster/brokered-board.ts";
 import type { Channel } from "../cluster/channel.ts";
 import { createPeerClient, type PeerClient } from "../cluster/peer-client.ts";
-import { createPeerServer, type InFlight, type PeerObserver } from "../cluster/peer-server.ts";
+import { createPeerServer, type InFlight, type PeerObserver, type PeerTrails } from "../cluster/peer-server.ts";
 import { createRedisBoard } from "../cluster/redis-board.ts";
 import type { ClusterConfig, Config, ListenAddress } from "../config/types.ts";
 import { aloneTurns, createFillTurns, type FillTurns } from "../proxy/fill-turn.ts";
@@ -29,6 +29,8 @@ export interface FleetDeps {
   random(): number;
   readonly log: Log;
   readonly observer: PeerObserver;
+  /** Undefined where nothing is traced. */
+  readonly trails: PeerTrails | undefined;
 }
 
 /** What a worker has of its parent, besides what it serves from. */
@@ -116,10 +118,10 @@ function portMoved(address: string, by: number): string {
 
 async function openPeering(
   { listen, advertise, secret }: Streaming,
-  { inFlight, clock, log, observer }: FleetDeps,
+  { inFlight, clock, log, observer, trails }: FleetDeps,
   onStop: OnStop,
 ): Promise<{ readonly address: string; readonly peers: PeerClient }> {
-  const server = createPeerServer({ listen, secret, inFlight, clock, log, observer });
+  const server = createPeerServer({ listen, secret, inFlight, clock, log, observer, trails });
   const { host, port } = await server.listen();
   onStop(() => server.stop());
   const peers = createPeerClient({ secret, clock, observer, newNonce: randomUUID });

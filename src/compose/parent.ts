@@ -13,6 +13,7 @@ import { assemble, maintain } from "./assemble.ts";
 import type { OnStop } from "./closers.ts";
 import { ownExplanations, workersExplanations } from "./explanations.ts";
 import { follow, openAdmin } from "./listen.ts";
+import { composeOverview, hearChanges, ownActivity, workersActivity } from "./overview.ts";
 import type { AppDeps, Started } from "./started.ts";
 import { admitWorker } from "./worker.ts";
 import { WorkerMetrics } from "./worker-metrics.ts";
@@ -27,10 +28,14 @@ export async function startParent(
 ): Promise<Started> {
   const parts = await assemble(config, { ...deps, parent: true }, onStop);
   const { clock, log, room, state, metrics } = parts;
+  // Before its workers: what is wrong is told once, and a key is made by one.
+  await parts.signIn.open(config);
   const running: { workers?: Workers } = {};
   const own = ownExplanations(parts, { serves: false });
   const explanations = workersExplanations(() => running.workers?.lines ?? [], own);
   const { savings, upkeep } = await maintain(parts, { commanded: false, explanations }, onStop);
+  const activity = workersActivity(() => running.workers?.lines ?? [], ownActivity(parts));
+  const { overview, changed, missed } = composeOverview(parts, activity, onStop);
   const leases = new LeaseTable(clock);
   const secret = new Secret(randomBytes(32).toString("hex"));
   const stores = new Map<string, StateStore<unknown>>();
@@ -49,11 +54,13 @@ export async function startParent(
       brokerSavings(channel, savings);
       forgetful.set(channel, parts.onForget(brokerRoom(channel, room)));
       counted.attend(channel);
+      hearChanges(channel, changed);
       admitWorker(channel, { slot, secret });
     },
     left({ channel }) {
       metrics.workerEnded();
       counted.left(channel);
+      missed();
       forgetful.get(channel)?.();
       forgetful.delete(channel);
     },
@@ -66,6 +73,7 @@ export async function startParent(
     parts,
     {
       upkeep,
+      overview,
       metrics: { expose: async () => await metrics.expose(await counted.collect()) },
       notReady() {
         if (serving.stopping) return "Weir is stopping";

@@ -1,14 +1,15 @@
 import type { Clock } from "../base/clock.ts";
 import type { ListenAddress } from "../config/types.ts";
 import type { LevelledLog } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 
 /** What may be put in the place of the machine's own. */
 export interface AppDeps {
   readonly clock?: Clock;
   /** Where the proxies on the way to upstreams are named; none without it. */
   readonly env?: NodeJS.ProcessEnv;
-  /** Counts nothing: for measuring what counting costs. */
-  readonly uncounted?: boolean;
+  /** Gives what stands around the metrics: for measuring what counting costs. */
+  readonly metered?: (metrics: Metrics) => Metrics;
   /** Where log lines go; standard output without it. */
   readonly log?: LevelledLog;
 }

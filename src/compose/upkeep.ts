@@ -2,6 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Background } from "../proxy/background.ts";
+import type { OperatorPins } from "../proxy/operator-pins.ts";
 import type { RunningProxy } from "../proxy/proxy.ts";
 import type { Room } from "../proxy/room.ts";
 import { createUpkeep } from "../proxy/upkeep/create-upkeep.ts";
@@ -29,6 +30,8 @@ export interface UpkeepParts {
   readonly proxy: RunningProxy;
   readonly savings: Savings;
   readonly explanations: Explanations;
+  readonly pins: OperatorPins;
+  configuredPins(): readonly string[];
   names(): UpstreamNames;
   /** Nobody must go on answering from what he remembers of the blob. */
   forget(digest: Digest): void;

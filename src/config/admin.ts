@@ -20,7 +20,7 @@ const token = value(
 export const adminSchema = mapping({
   listen: listenAddress
     .prefault("127.0.0.1:5001")
-    .describe("Where /metrics, /healthz and /readyz are; port 0 picks a free one."),
+    .describe("Where /metrics, /healthz, /readyz and the status page are; port 0 picks a free one."),
   allow: z
     .array(network)
     .prefault([])
@@ -29,7 +29,9 @@ export const adminSchema = mapping({
     ),
   token: token
     .optional()
-    .describe("Opens /control/, by which weir gc, verify, stats, purge, refresh and import reach a running Weir."),
+    .describe(
+      "Opens the status page at /page, and /control/, by which weir gc, verify, stats, purge, refresh and import reach a running Weir.",
+    ),
 })
   .prefault({})
   .describe("The endpoint for operators.");

@@ -1,5 +1,6 @@
 import { fileStamp, fileStampSync } from "../base/file-stamp.ts";
 import { type LoadedConfig, type LoadOptions, loadConfigFrom } from "./load.ts";
+import type { SignInConfig } from "./types.ts";
 
 /** Where the configuration comes from, to be read time and again: the file, the environment, and every file that they name. */
 export class ConfigSource {
@@ -33,6 +34,7 @@ export class ConfigSource {
     for (const { tls } of loaded.config.upstreams) {
       [tls.ca, tls.cert, tls.key].filter((path) => path !== undefined).forEach(opening);
     }
+    namedBySignIn(loaded.config.access.signIn).forEach(opening);
     return loaded;
   }
 
@@ -48,4 +50,12 @@ export class ConfigSource {
     this.#found = JSON.stringify(files.map(({ path, is }) => [path, is]));
     return this.#found === before && files.some(({ was, is }) => was !== is);
   }
+}
+
+/** Files that are read when the configuration is put in force; an htpasswd file is followed by whoever reads it. */
+function namedBySignIn({ token, oidc }: SignInConfig): readonly string[] {
+  const ofToken =
+    token?.kind === "external" ? [token.jwks, token.certificates] : [token?.key, ...(token?.oldKeys ?? [])];
+  const ofIssuers = oidc?.issuers.map(({ jwks }) => jwks) ?? [];
+  return [...ofToken, ...ofIssuers].filter((place) => typeof place === "string");
 }

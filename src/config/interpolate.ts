@@ -13,6 +13,8 @@ export interface InterpolationSources {
   readonly cwd: string;
   /** Told the absolute path of every file just before it is read. */
   opening(path: string): void;
+  /** A name that is left as it stands, `${` and `}` included: what takes its place is known later. */
+  readonly keep?: string | undefined;
 }
 
 /**
@@ -27,6 +29,9 @@ export function interpolate(text: string, sources: InterpolationSources, fail: (
     if (close === undefined) {
       fail(`a \${ without its }; write $\${ where the text itself holds \${`);
       return "";
+    }
+    if (body === sources.keep) {
+      return `\${${body}}`;
     }
     if (body.startsWith("file:")) {
       return readReferenced(body.slice("file:".length), sources, fail);

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import { ACCOUNT, accessRules, fetchBudget } from "./access-rules.ts";
 import { clusterConfig } from "./cluster.ts";
 import type { ConfigProblem } from "./config-error.ts";
 import { downloadConfig } from "./download.ts";
@@ -9,8 +10,10 @@ import { describeIssue } from "./problems.ts";
 import { routingConfig } from "./routing.ts";
 import { configSchema } from "./schema.ts";
 import { serverConfig } from "./server.ts";
+import { signInConfig } from "./sign-in.ts";
 import { stateConfig } from "./state.ts";
 import { storageConfig } from "./storage.ts";
+import { telemetryConfig } from "./telemetry.ts";
 import { formatPath, isMapping, type Mapping, mapTexts, type Path, toPath, valueAt } from "./tree.ts";
 import type { Config, FreshnessConfig, ListenAddress, UpstreamConfig } from "./types.ts";
 import { BUILT_IN_UPSTREAMS, nameTable, upstreamConfig, upstreamSchema } from "./upstreams.ts";
@@ -49,7 +52,7 @@ export function parseConfig(
 
   const unresolved = new Set<string>();
   const tree = mapTexts(written, (text, path) =>
-    interpolate(text, { env, cwd, opening }, (message) => {
+    interpolate(text, { env, cwd, opening, keep: isRulesWhat(path) ? ACCOUNT : undefined }, (message) => {
       unresolved.add(formatPath(path));
       add({ path: formatPath(path), message });
     }),
@@ -61,10 +64,15 @@ export function parseConfig(
     }
   };
   schemaProblems(tree, written).forEach(addUnlessUnresolved);
-  const config = build(isMapping(tree) ? tree : {}, cwd, (path, message) =>
+  const config = build(isMapping(tree) ? tree : {}, env, cwd, (path, message) =>
     addUnlessUnresolved({ path: formatPath(path), message }),
   );
   return problems.length > 0 || config === undefined ? { ok: false, problems } : { ok: true, config: freeze(config) };
+}
+
+/** `access.rules[].what`, where `${account}` is the caller's and no variable of the environment. */
+function isRulesWhat([section, key, , of]: Path): boolean {
+  return section === "access" && key === "rules" && of === "what";
 }
 
 /** A file with an `upstreams` section has those and no others. */
@@ -100,7 +108,7 @@ function parentOf(issue: z.core.$ZodIssue): string {
  * What is in force, from the sections that are right by themselves, so that what does not go together is found although
  * something else is wrong too. Undefined when a section is missing.
  */
-function build(tree: Mapping, cwd: string, report: Report): Config | undefined {
+function build(tree: Mapping, env: NodeJS.ProcessEnv, cwd: string, report: Report): Config | undefined {
   const { shape } = configSchema;
   const server = valid(shape.server, tree.server);
   const admin = valid(shape.admin, tree.admin);
@@ -146,6 +154,13 @@ function build(tree: Mapping, cwd: string, report: Report): Config | undefined {
     return undefined;
   }
   const shared = stateConfig(state, cwd, (path, m) => report(["state", ...path], m));
+  const kept = storageConfig(storage, cwd, (path, m) => report(["storage", ...path], m));
+  const signIn = signInConfig(
+    access,
+    { clientCa: server.tls?.clientCa !== undefined, state: shared, storage: kept },
+    cwd,
+    (path, m) => report(["access", ...path], m),
+  );
   return {
     server: serverConfig(server, cwd),
     admin: { listen: admin.listen, allow: admin.allow, token: admin.token },
@@ -153,21 +168,34 @@ function build(tree: Mapping, cwd: string, report: Report): Config | undefined {
     upstreams: upstreams.configs,
     freshness: globalFreshness,
     download: downloadConfig(download),
-    storage: storageConfig(storage, cwd, (path, m) => report(["storage", ...path], m)),
+    storage: kept,
     state: shared,
     cluster: clusterConfig(cluster, shared, (path, m) => report(["cluster", ...path], m)),
     access: {
-      mode: access.mode,
+      signIn,
       privateToAnonymous: access.privateToAnonymous,
       allow: access.allow,
       deny: access.deny,
+      rules: accessRules(
+        access.rules,
+        { canonical: upstreams.canonical, anyHost: routes.dynamic.allow.length > 0 },
+        (path, m) => report(["access", ...path], m),
+      ),
+      fetchBudget: fetchBudget(access.fetchBudget, (path, m) => report(["access", ...path], m)),
     },
     limits: {
       manifestSize: limits.manifestSize,
       requestHeaders: limits.requestHeaders,
       responseHeaders: limits.responseHeaders,
+      connections: limits.connections,
+      connectionsPerClient: limits.connectionsPerClient,
     },
-    telemetry: { logLevel: telemetry.logLevel },
+    telemetry: telemetryConfig(
+      telemetry,
+      env,
+      (path, m) => report(["telemetry", ...path], m),
+      (name, m) => report([name], m),
+    ),
     shutdown: { graceMs: shutdown.grace },
   };
 }

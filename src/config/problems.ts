@@ -5,7 +5,7 @@ import { formatPath, type Path, toPath, valueAt } from "./tree.ts";
 import type { IssueParams } from "./values.ts";
 
 /** Values of such keys are never repeated, whatever is wrong with them. */
-const SECRET_KEY = /pass|secret|token|credential|private|key$|^auth/i;
+const SECRET_KEY = /pass|secret|token|credential|private|key$|^auth|^otlpHeaders$/i;
 
 /** User name and password in an address. */
 const USERINFO = /\/\/[^/\s]*@/;

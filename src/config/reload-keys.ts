@@ -8,6 +8,7 @@ const FIXED: Readonly<Record<string, (config: Config) => unknown>> = {
   "server.workers": ({ server }) => server.workers,
   "server.tls.cert": ({ server }) => server.tls?.certFile,
   "server.tls.key": ({ server }) => server.tls?.keyFile,
+  "server.tls.clientCa": ({ server }) => server.tls?.clientCaFile,
   "server.trustedProxies": ({ server }) => server.trustedProxies,
   "admin.listen": ({ admin }) => admin.listen,
   "admin.allow": ({ admin }) => admin.allow,
@@ -54,6 +55,11 @@ const FIXED: Readonly<Record<string, (config: Config) => unknown>> = {
   "limits.manifestSize": ({ limits }) => limits.manifestSize,
   "limits.requestHeaders": ({ limits }) => limits.requestHeaders,
   "limits.responseHeaders": ({ limits }) => limits.responseHeaders,
+  "limits.connections": ({ limits }) => limits.connections,
+  "limits.connectionsPerClient": ({ limits }) => limits.connectionsPerClient,
+  "telemetry.otlpEndpoint": ({ telemetry }) => telemetry.traces?.endpoint,
+  "telemetry.otlpHeaders": ({ telemetry }) => telemetry.traces?.headers,
+  "telemetry.sampleRatio": ({ telemetry }) => telemetry.traces?.sampleRatio,
   "shutdown.grace": ({ shutdown }) => shutdown.graceMs,
 };
 

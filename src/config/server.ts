@@ -16,8 +16,8 @@ const workerCount = value(
     if (input === "auto") {
       return Math.min(availableParallelism(), MAX_AUTOMATIC_WORKERS);
     }
-    const count = Number(input);
-    const isCount = typeof input !== "boolean" && Number.isInteger(count) && count >= 1 && count <= MAX_WORKERS;
+    const count = typeof input === "string" ? Number(input) : input;
+    const isCount = typeof count === "number" && Number.isInteger(count) && count >= 1 && count <= MAX_WORKERS;
     return isCount ? count : undefined;
   },
   { anyOf: [{ type: "integer", minimum: 1, maximum: MAX_WORKERS }, { type: "string" }] },
@@ -33,7 +33,9 @@ export const serverSchema = mapping({
   tls: mapping({
     cert: filePath.describe("PEM file with the certificate chain; read again when it changes."),
     key: filePath.describe("PEM file with the private key; read again when it changes."),
-    clientCa: later("sign-in by client certificate"),
+    clientCa: filePath
+      .optional()
+      .describe("PEM file with the authorities whose certificates clients may show; read again when it changes."),
   })
     .optional()
     .describe("Serves HTTPS; without it plain HTTP."),
@@ -56,7 +58,11 @@ export function serverConfig(parsed: z.output<typeof serverSchema>, cwd: string)
     tls:
       parsed.tls === undefined
         ? undefined
-        : { certFile: resolve(cwd, parsed.tls.cert), keyFile: resolve(cwd, parsed.tls.key) },
+        : {
+            certFile: resolve(cwd, parsed.tls.cert),
+            keyFile: resolve(cwd, parsed.tls.key),
+            clientCaFile: parsed.tls.clientCa === undefined ? undefined : resolve(cwd, parsed.tls.clientCa),
+          },
     workers: parsed.workers,
     trustedProxies: parsed.trustedProxies,
   };

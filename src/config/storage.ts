@@ -56,12 +56,6 @@ function tieredProblems({ s3, filesystem }: z.output<typeof storageSchema>, repo
   if (filesystem.shared) {
     report(["filesystem", "shared"], "does not go with storage.driver tiered: each Weir has a disk of its own there");
   }
-  if (s3 !== undefined && s3.maxSize !== "none") {
-    report(
-      ["s3", "maxSize"],
-      "does not go with storage.driver tiered, where storage.maxSize bounds the disk: leave it out",
-    );
-  }
   if (s3?.redirect === true) {
     report(["s3", "redirect"], "does not go with storage.driver tiered, where what is held is read from the disk");
   }

@@ -33,7 +33,14 @@ export interface ServerConfig {
   readonly workers: number;
   /** Where clients reach the server, if not at `listen`: scheme and host, perhaps a port. */
   readonly publicUrl: URL | undefined;
-  readonly tls: { readonly certFile: string; readonly keyFile: string } | undefined;
+  readonly tls:
+    | {
+        readonly certFile: string;
+        readonly keyFile: string;
+        /** Of the authorities that clients' certificates are verified against; undefined = clients are not asked for one. */
+        readonly clientCaFile: string | undefined;
+      }
+    | undefined;
   /** Addresses and CIDRs of proxies in front, whose `X-Forwarded-For` counts. */
   readonly trustedProxies: readonly string[];
 }
@@ -72,6 +79,10 @@ export interface UpstreamConfig {
   readonly allow: readonly string[];
   /** The same of what may not; wins over `allow`. */
   readonly deny: readonly string[];
+  /** `<os>/<architecture>` of what is served of images for several platforms; empty = all. */
+  readonly platforms: readonly string[];
+  /** Clients get what is held, and nothing is asked on their behalf. */
+  readonly frozen: boolean;
   /** On the way to everything of this upstream; undefined = as the environment says. */
   readonly proxy: ProxyConfig | "none" | undefined;
   /** The global section with this upstream's own `freshness` laid over it (its rules first). */
@@ -299,12 +310,103 @@ export interface RedisConfig {
 }
 
 export interface AccessConfig {
-  readonly mode: "anonymous";
+  readonly signIn: SignInConfig;
   readonly privateToAnonymous: boolean;
   /** Addresses and CIDRs of clients that may come in; empty = all. */
   readonly allow: readonly string[];
   /** The same of clients that may not; wins over `allow`. */
   readonly deny: readonly string[];
+  /** First match wins; empty = no rules, and everybody may have everything. */
+  readonly rules: readonly AccessRuleConfig[];
+  /** Undefined = no bound. */
+  readonly fetchBudget: FetchBudgetConfig | undefined;
+}
+
+export interface AccessRuleConfig {
+  readonly effect: "allow" | "deny";
+  /** Names as they are, or globs. Without accounts, groups, `signedIn` and `anonymous` it fits everybody. */
+  readonly accounts: readonly string[];
+  readonly groups: readonly string[];
+  readonly signedIn: boolean;
+  readonly anonymous: boolean;
+  /** Addresses and CIDRs; empty = from anywhere. */
+  readonly from: readonly string[];
+  /** As written: globs `<upstream>/<repository>`, perhaps with a tag, in which `${account}` is the caller's account. */
+  readonly what: readonly string[];
+  readonly actions: readonly ("pull" | "fetch" | "refresh" | "push")[];
+  /** Whether what it allows may be private. */
+  readonly private: boolean;
+}
+
+/** What may be fetched for one caller that is not held. */
+export interface FetchBudgetConfig {
+  /** Undefined = any number. */
+  readonly bytes: number | undefined;
+  readonly repositories: number | undefined;
+  readonly perMs: number;
+}
+
+/** How clients show who they are. */
+export interface SignInConfig {
+  /** Whether somebody who does not is let in. */
+  readonly anonymous: boolean;
+  /** Names and passwords. */
+  readonly htpasswd: { readonly file: string } | undefined;
+  /** Bearer tokens of the distribution token spec. */
+  readonly token: TokenServiceConfig | undefined;
+  readonly oidc: OidcConfig | undefined;
+  readonly mtls: { readonly account: "cn" | "subject" | "dns" | "uri" | "email" } | undefined;
+}
+
+export type TokenServiceConfig = BuiltInTokenServiceConfig | ExternalTokenServiceConfig;
+
+export interface BuiltInTokenServiceConfig {
+  readonly kind: "built-in";
+  /** The name that clients are told, and the tokens' issuer and audience. */
+  readonly service: string;
+  readonly lifetimeMs: number;
+  readonly refreshLifetimeMs: number;
+  /** Path of the key that signs, PEM; undefined = one is made and kept in the storage. */
+  readonly key: string | undefined;
+  /** Paths of keys whose tokens still count. */
+  readonly oldKeys: readonly string[];
+}
+
+export interface ExternalTokenServiceConfig {
+  readonly kind: "external";
+  readonly service: string;
+  readonly realm: URL;
+  readonly issuer: string;
+  /** Path or address of its keys. */
+  readonly jwks: string | URL | undefined;
+  /** Path of certificates, PEM. */
+  readonly certificates: string | undefined;
+  /** Path of authorities to trust for the address of its keys. */
+  readonly ca: string | undefined;
+}
+
+export interface OidcConfig {
+  /** With which a token may stand in the place of a password. */
+  readonly username: string;
+  readonly issuers: readonly OidcIssuerConfig[];
+}
+
+export interface OidcIssuerConfig {
+  /** As its tokens have it. */
+  readonly issuer: string;
+  readonly audiences: readonly string[];
+  /** Path or address of its keys; undefined = as its discovery document says. */
+  readonly jwks: string | URL | undefined;
+  /** The names that lead to the claim. */
+  readonly account: readonly string[];
+  readonly prefix: string;
+  readonly groups: readonly string[] | undefined;
+  /** Claim to glob. */
+  readonly require: ReadonlyMap<string, string>;
+  /** Path of authorities to trust for it. */
+  readonly ca: string | undefined;
+  /** Path of the token that it wants to see. */
+  readonly tokenFile: string | undefined;
 }
 
 export interface LimitsConfig {
@@ -314,8 +416,24 @@ export interface LimitsConfig {
   readonly requestHeaders: number;
   /** Bytes of an upstream's response headers. */
   readonly responseHeaders: number;
+  /** Clients' connections that one process has at once. */
+  readonly connections: number;
+  /** Of those, how many may come from one address; a trusted proxy's may be more. */
+  readonly connectionsPerClient: number;
 }
 
 export interface TelemetryConfig {
   readonly logLevel: "debug" | "info" | "warn" | "error";
+  /** Undefined where nothing is traced. */
+  readonly traces: TracesConfig | undefined;
+}
+
+/** What the file says of traces; what it leaves out, OpenTelemetry's own variables may say. */
+export interface TracesConfig {
+  /** The collector's address, without the path of OTLP. */
+  readonly endpoint: URL | undefined;
+  /** By name; sent to the collector. */
+  readonly headers: ReadonlyMap<string, Secret>;
+  /** From 0 to 1. */
+  readonly sampleRatio: number | undefined;
 }

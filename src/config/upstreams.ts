@@ -16,6 +16,7 @@ import {
   imagePattern,
   integer,
   mapping,
+  platform,
   proxyAddress,
   realmHost,
   redirectTarget,
@@ -98,6 +99,11 @@ export const upstreamSchema = mapping({
     .array(imagePattern)
     .prefault([])
     .describe("Repositories, tags and digests that are not served; wins over allow."),
+  platforms: z
+    .array(platform)
+    .prefault([])
+    .describe("What is served of images for several platforms, such as linux/amd64; all of it when it is empty."),
+  frozen: flag.prefault(false).describe("Serves what is held, and asks the upstream nothing on behalf of clients."),
   proxy: proxyAddress
     .optional()
     .describe("HTTP proxy on the way to it, or none; HTTPS_PROXY, HTTP_PROXY and NO_PROXY decide when left out."),
@@ -169,6 +175,8 @@ function assemble(name: string, parsed: ParsedUpstream, globalFreshness: Freshne
     redirects: { allow: parsed.redirects.allow },
     allow: parsed.allow,
     deny: parsed.deny,
+    platforms: parsed.platforms,
+    frozen: parsed.frozen,
     proxy: parsed.proxy,
     freshness: overlayFreshness(globalFreshness, parsed.freshness),
     timeouts: {
@@ -185,7 +193,8 @@ function assemble(name: string, parsed: ParsedUpstream, globalFreshness: Freshne
       insecureSkipVerify: parsed.tls.insecureSkipVerify,
     },
     budgetStatus: parsed.budgetStatus,
-    quotaProbeMs: quotaProbeMs(parsed.quotaProbe, type),
+    // What is frozen is not asked what is left of its quota, either.
+    quotaProbeMs: parsed.frozen ? undefined : quotaProbeMs(parsed.quotaProbe, type),
     sendNs: parsed.sendNs,
   };
 }

@@ -137,8 +137,10 @@ export function integer(bounds: { readonly min: number; readonly max: number }) 
 export const flag = value(
   "true or false",
   (input) => {
-    const text = String(input);
-    return text === "true" || text === "false" ? text === "true" : undefined;
+    if (typeof input === "boolean") {
+      return input;
+    }
+    return input === "true" || input === "false" ? input === "true" : undefined;
   },
   { anyOf: [{ type: "boolean" }, { enum: ["true", "false"] }, INTERPOLATED] },
 );
@@ -253,6 +255,12 @@ export const imagePattern = value(
   "a repository, such as library/* or **, perhaps with :<tag>, :/<regex>/ or @<digest>",
   (input) => (typeof input === "string" ? checkedBy(probeImagePattern, input) : undefined),
   { type: "string", minLength: 1 },
+);
+
+export const platform = value(
+  "<os>/<architecture>, such as linux/amd64 or windows/amd64",
+  (input) => (typeof input === "string" && /^[a-z0-9]+\/[a-z0-9]+$/.test(input) ? input : undefined),
+  { type: "string", pattern: "^[a-z0-9]+/[a-z0-9]+$|\\$\\{" },
 );
 
 export const proxyAddress = value(

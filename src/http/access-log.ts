@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { printable } from "../base/printable.ts";
+import { traceFields } from "../base/trail.ts";
 import { formatReference } from "../oci/reference.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
 import type { AccessLine, AnsweredRequest, RequestEnd, RequestKind, RequestTrail } from "./observer.ts";
@@ -10,6 +11,8 @@ export interface RequestRecord {
   readonly requestId: string;
   /** The client's address, or that of the proxy that does not say; undefined when it had left at once. */
   readonly client: string | undefined;
+  /** Of whoever has signed in. */
+  account: string | undefined;
   /** On the clock of `AppOptions.monotonicMs`. */
   readonly startedMs: number;
   call: RoutedCall | undefined;
@@ -58,6 +61,7 @@ export function finishedRequest(
   const line: AccessLine = {
     requestId: record.requestId,
     client: record.client,
+    account: record.account,
     method: answered.method,
     path: printable(pathOf(req.url ?? ""), MAX_PATH_LENGTH),
     ns: call?.ns,
@@ -70,6 +74,7 @@ export function finishedRequest(
     firstByteMs: rounded(answered.firstByteMs),
     totalMs: rounded(totalMs),
     userAgent: agent === undefined ? undefined : printable(agent, MAX_USER_AGENT_LENGTH),
+    ...traceFields(record.trail.place),
     ...(complete ? {} : { aborted: true }),
     ...(record.error !== undefined && (!complete || answered.status >= 500) ? { err: record.error } : {}),
   };

@@ -5,10 +5,13 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { AdminConfig, ListenAddress } from "../config/types.ts";
 import { OciError } from "../oci/errors.ts";
+import { AdminTokens } from "./admin-tokens.ts";
 import { addControlRoutes, type ControlSource } from "./control.ts";
 import { errorAnswer } from "./errors.ts";
 import { createListener, LISTENER_TIMEOUTS } from "./listener.ts";
-import type { HttpObserver } from "./observer.ts";
+import type { ConnectionObserver, HttpObserver } from "./observer.ts";
+import { addPageRoutes, type StatusPage } from "./page/page-routes.ts";
+import type { PageSource } from "./page/page-source.ts";
 import { addSetupRoutes } from "./setup/setup-routes.ts";
 import type { SetupSource } from "./setup/setup-source.ts";
 
@@ -30,12 +33,17 @@ export interface AdminServerDeps {
   readonly setup: SetupSource;
   /** What `/control/` does. */
   readonly control: ControlSource;
+  /** What `/page` shows. */
+  readonly page: PageSource;
   readonly log: Log;
   readonly clock: Clock;
   newRequestId(): string;
 }
 
-/** The operators' port: `/metrics`, `/healthz`, `/readyz`, client configuration under `/setup/`, `/control/` and `/explain`. */
+/**
+ * The operators' port: `/metrics`, `/healthz`, `/readyz`, client configuration under `/setup/`, `/control/`, `/explain`, and the
+ * status page at `/page`.
+ */
 export interface AdminServer {
   listen(): Promise<ListenAddress>;
   /** As `FrontServer.stop`; to be stopped last, so that `/readyz` can say no while the front is stopping. */
@@ -48,6 +56,21 @@ const OPEN_TO_ALL: ReadonlySet<string> = new Set(["/healthz", "/readyz"]);
 /** Nobody sends more than a few to an operators' port. */
 const MAX_HEADER_BYTES = 16 * 1024;
 
+/** Prometheus, probes, operators and their commands; none of them needs many. */
+const CONNECTIONS = { total: 1_000, perClient: 200, clientOf: (address: string) => address };
+
+/** What browsers are to do with answers that are no pages: nothing. The status page has a policy of its own. */
+const SECURITY_HEADERS = {
+  "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+  "Cross-Origin-Resource-Policy": "same-origin",
+  "Referrer-Policy": "no-referrer",
+  "X-Content-Type-Options": "nosniff",
+  "X-Frame-Options": "DENY",
+};
+
+/** What is counted of connections is the clients'. */
+const UNCOUNTED: ConnectionObserver = { connectionOpened() {}, connectionClosed() {}, connectionEnded() {} };
+
 export function createAdminServer(deps: AdminServerDeps): AdminServer {
   const listener = createListener({
     listen: deps.config.listen,
@@ -55,6 +78,8 @@ export function createAdminServer(deps: AdminServerDeps): AdminServer {
     watchTlsFiles: () => () => {},
     maxHeaderBytes: MAX_HEADER_BYTES,
     timeouts: LISTENER_TIMEOUTS,
+    connections: CONNECTIONS,
+    observer: UNCOUNTED,
     newRequestId: deps.newRequestId,
     clock: deps.clock,
     log: deps.log,
@@ -62,6 +87,7 @@ export function createAdminServer(deps: AdminServerDeps): AdminServer {
   const app = new Koa();
   app.on("error", (err: unknown) => deps.log.debug({ err }, "a connection broke"));
   app.use(async (ctx, next) => {
+    ctx.set(SECURITY_HEADERS);
     if (listener.stopping) {
       ctx.set("Connection", "close");
     }
@@ -84,7 +110,15 @@ export function createAdminServer(deps: AdminServerDeps): AdminServer {
       refuse(ctx, new OciError("UNKNOWN", "Weir has failed to answer this request; its log says why"));
     }
   });
-  const router = adminRouter(deps);
+  const { router, page } = adminRouter(deps);
+  app.use((ctx, next) => {
+    // Somebody has typed the address; programs are told what there is.
+    if (ctx.path !== "/" || ctx.accepts("application/json", "text/html") !== "text/html") {
+      return next();
+    }
+    ctx.redirect("/page");
+    return undefined;
+  });
   app.use(router.routes());
   app.use((ctx) => {
     const known = router.match(ctx.path, ctx.method).path.flatMap(({ methods }) => methods);
@@ -93,18 +127,25 @@ export function createAdminServer(deps: AdminServerDeps): AdminServer {
       ctx,
       known.length > 0
         ? new OciError("UNSUPPORTED", `${ctx.path} offers ${allow} only`, { headers: { allow } })
-        : new OciError("UNSUPPORTED", "there are /metrics, /healthz, /readyz, /setup/, /control/ and /explain here", {
-            status: 404,
-          }),
+        : new OciError(
+            "UNSUPPORTED",
+            "there are /metrics, /healthz, /readyz, /setup/, /control/, /explain and /page here",
+            {
+              status: 404,
+            },
+          ),
     );
   });
   return {
     listen: () => listener.listen(app.callback()),
-    stop: (graceMs) => listener.stop(graceMs),
+    async stop(graceMs) {
+      await Promise.all([page.stop(), listener.stop(graceMs)]);
+    },
   };
 }
 
-function adminRouter({ metrics, ready, setup, control, log }: AdminServerDeps): Router {
+function adminRouter(deps: AdminServerDeps): { readonly router: Router; readonly page: StatusPage } {
+  const { metrics, ready, setup, control, page, clock, log } = deps;
   const router = new Router();
   router.get("/metrics", async (ctx) => {
     const { contentType, body } = await metrics.expose();
@@ -121,8 +162,9 @@ function adminRouter({ metrics, ready, setup, control, log }: AdminServerDeps): 
     ctx.body = readiness;
   });
   addSetupRoutes(router, setup);
-  addControlRoutes(router, control, log);
-  return router;
+  const tokens = new AdminTokens(control.tokens, { clients: page.clients, clock, log });
+  addControlRoutes(router, { upkeep: control.upkeep, tokens, log });
+  return { router, page: addPageRoutes(router, { page, upkeep: control.upkeep, setup, tokens, clock, log }) };
 }
 
 function refuse(ctx: Koa.Context, err: OciError): void {

@@ -1,7 +1,12 @@
 import type { IncomingMessage } from "node:http";
 import Koa from "koa";
+import type { Presented } from "../access/authenticator.ts";
 import { AccessDeniedError } from "../access/denied-error.ts";
+import type { Identity } from "../access/identity.ts";
+import { SignInError } from "../access/sign-in-error.ts";
+import type { TokenService } from "../access/token-service.ts";
 import type { Log } from "../base/log.ts";
+import type { Trail } from "../base/trail.ts";
 import { OciError } from "../oci/errors.ts";
 import type { PullThrough } from "../proxy/answers.ts";
 import { finishedRequest, type RequestRecord } from "./access-log.ts";
@@ -13,8 +18,11 @@ import type { RequestHandler } from "./listener.ts";
 import type { HttpObserver, RequestTrails } from "./observer.ts";
 import { discardBody } from "./request-body.ts";
 import { requestIdOf } from "./request-id.ts";
-import { type RouteTable, routeRequest } from "./route.ts";
+import { type RequestLine, type RoutedCall, type RouteTable, routeRequest } from "./route.ts";
 import { endWith, sendBytes } from "./send-bytes.ts";
+import { challenged, challengedForPassword, type FrontAccess, judged, type SignInSource } from "./sign-in.ts";
+import { clientCertificateOf } from "./tls.ts";
+import { answerToken, isTokenPath, readTokenQuestion } from "./token-endpoint.ts";
 
 /** Who a request is from, and whether they may come in at all. */
 export interface ClientGate {
@@ -29,6 +37,7 @@ export interface ClientGate {
 export interface AppOptions {
   readonly proxy: PullThrough;
   readonly clients: ClientGate;
+  readonly signIn: SignInSource;
   /** The names in force; asked for each request, so that a reload counts at once. */
   routes(): RouteTable;
   readonly observer: HttpObserver;
@@ -42,13 +51,17 @@ export interface AppOptions {
   /** Whether connections are to end with their current answer. */
   closing(): boolean;
   /** As `Listener.reset`. */
-  reset(req: IncomingMessage): void;
+  reset(req: IncomingMessage, cause: unknown): void;
 }
 
 interface State {
   readonly record: RequestRecord;
   /** The client's address; undefined where it cannot be known. */
   readonly client: string | undefined;
+  /** In force when the request came; undefined where nobody signs in. */
+  readonly access: FrontAccess | undefined;
+  /** Undefined while it is not known. */
+  identity: Identity | undefined;
   /** Aborts when the client has left before its answer was complete. */
   readonly gone: AbortSignal;
   /** The request's body was not read to its end: nothing can follow it on the connection. */
@@ -71,12 +84,21 @@ export function createApp(options: AppOptions): RequestHandler {
 }
 
 /** Outermost: what became of the request goes to the access log and the metrics. */
-function observed({ observer, trails, clients, log, monotonicMs, newRequestId }: AppOptions): Koa.Middleware<State> {
+function observed({
+  observer,
+  trails,
+  clients,
+  signIn,
+  log,
+  monotonicMs,
+  newRequestId,
+}: AppOptions): Koa.Middleware<State> {
   return async (ctx, next) => {
     const { req, res } = ctx;
     // Koa would write an answer of its own, and wipe our headers on an error.
     ctx.respond = false;
     const peer = req.socket.remoteAddress;
+    const scheme = "encrypted" in req.socket ? "https" : "http";
     const forwardedFor = req.headers["x-forwarded-for"];
     const client = clients.addressOf(peer, forwardedFor === undefined ? undefined : String(forwardedFor));
     const requestId = requestIdOf(req.headers["x-request-id"], newRequestId);
@@ -84,13 +106,14 @@ function observed({ observer, trails, clients, log, monotonicMs, newRequestId }:
       requestId,
       client: client ?? peer,
       startedMs: monotonicMs(),
+      account: undefined,
       call: undefined,
       cache: NO_CACHE_INFO,
       bytesSent: 0,
       firstByteMs: undefined,
       error: undefined,
       told: undefined,
-      trail: trails.start(requestId),
+      trail: trails.start(requestId, req.headers),
     };
     const gone = new AbortController();
     res.once("close", () => {
@@ -100,12 +123,13 @@ function observed({ observer, trails, clients, log, monotonicMs, newRequestId }:
     });
     // Without a listener Node ends a connection that is quiet because an upstream is slow.
     res.on("timeout", () => {});
-    ctx.state = { record, client, gone: gone.signal, undrained: false, answer: undefined };
+    const access = signIn.access();
+    ctx.state = { record, client, access, identity: undefined, gone: gone.signal, undrained: false, answer: undefined };
     await next();
     const { answered, line } = finishedRequest(req, res, record, monotonicMs() - record.startedMs);
     observer.answered(answered);
     const { cache, told: error, trail, call } = record;
-    trail.ended({ line, form: call?.form, cache, error });
+    trail.ended({ line, form: call?.form, cache, error, scheme, httpVersion: req.httpVersion });
     log.info(line, "request");
   };
 }
@@ -123,8 +147,11 @@ function rendered(options: AppOptions): Koa.Middleware<State> {
       if (err instanceof AccessDeniedError) {
         options.observer.denied(err.reason);
       }
+      if (err instanceof SignInError && err.counts) {
+        options.observer.signInFailed();
+      }
       if (!gone.aborted) {
-        answer = errorAnswerOf(err, ctx.state, options);
+        answer = errorAnswerOf(forClient(err, ctx, options), ctx.state, options);
       }
     }
     try {
@@ -141,14 +168,17 @@ function rendered(options: AppOptions): Koa.Middleware<State> {
 }
 
 /** Innermost: from the request line to an answer. */
-function routed({ proxy, clients, routes }: AppOptions): Koa.Middleware<State> {
+function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<State> {
   return async (ctx) => {
     const { req, state } = ctx;
-    const { record, gone } = state;
-    state.undrained = !(await discardBody(req));
-    clients.admit(state.client);
+    const { record, gone, access } = state;
     const target = req.url ?? "";
     const method = req.method ?? "";
+    const tokens = tokensAt(target, access);
+    const hasForm = tokens !== undefined && method === "POST";
+    // A form is read further in; until then there is something left.
+    state.undrained = hasForm || !(await discardBody(req));
+    clients.admit(state.client);
     const { host } = req.headers;
     if (host === undefined && req.httpVersion === "1.1") {
       throw new OciError("UNSUPPORTED", "the request has no Host header", { status: 400 });
@@ -158,7 +188,22 @@ function routed({ proxy, clients, routes }: AppOptions): Koa.Middleware<State> {
         status: 414,
       });
     }
-    record.call = routeRequest({ method, target, host }, routes());
+    if (tokens !== undefined) {
+      await giveToken(ctx, tokens);
+      return;
+    }
+    let caller: Identity;
+    if (access === undefined) {
+      record.call = routeIn(record.trail, { method, target, host }, routes());
+      caller = signIn.anonymous(state.client);
+    } else {
+      // What the challenge is for has to be known first; what is wrong with it is nobody's business who has not signed in.
+      const route = attempt(() => routeIn(record.trail, { method, target, host }, routes()));
+      record.call = route.value;
+      const identity = await identify(ctx, access);
+      record.call = route.get();
+      caller = judged(identity, record.call, access);
+    }
     if (method !== "GET" && method !== "HEAD") {
       throw methodRefused();
     }
@@ -169,9 +214,84 @@ function routed({ proxy, clients, routes }: AppOptions): Koa.Middleware<State> {
       headers: req.headers,
       takesChunks: req.httpVersion !== "1.0",
       mayRedirect: clients.mayRedirect(state.client),
-      by: { caller: { account: undefined, client }, signal: gone, requestId: record.requestId, trail: record.trail },
+      by: {
+        caller: { identity: caller, client },
+        signal: gone,
+        requestId: record.requestId,
+        trail: record.trail,
+      },
     });
   };
+}
+
+/** Who sends the request, which its access line then names. */
+async function identify({ req, state }: Koa.ParameterizedContext<State>, access: FrontAccess): Promise<Identity> {
+  const { record, gone } = state;
+  const o = { signal: gone, requestId: record.requestId };
+  const identity = await access.authenticator.identify(presentedBy(req, state), o);
+  state.identity = identity;
+  record.account = identity.account;
+  return identity;
+}
+
+function presentedBy(req: IncomingMessage, { client }: State): Presented {
+  return { authorization: req.headers.authorization, certificate: clientCertificateOf(req), address: client };
+}
+
+/** The built-in token service, where the request is for it. */
+function tokensAt(target: string, access: FrontAccess | undefined): TokenService | undefined {
+  return access?.tokens !== undefined && isTokenPath(target) ? access.tokens : undefined;
+}
+
+async function giveToken({ req, state }: Koa.ParameterizedContext<State>, tokens: TokenService): Promise<void> {
+  const { record, gone } = state;
+  const question = await readTokenQuestion(req, presentedBy(req, state)).finally(() => {
+    state.undrained &&= !req.complete;
+  });
+  const { account, answer } = await answerToken(tokens, question, { signal: gone, requestId: record.requestId });
+  record.account = account;
+  state.answer = answer;
+}
+
+/** The error as the client is told it: with how to sign in, where that could help. */
+function forClient(
+  err: unknown,
+  { req, state }: Koa.ParameterizedContext<State>,
+  { signIn }: Pick<AppOptions, "signIn">,
+): unknown {
+  const { access, record, identity } = state;
+  if (access === undefined) {
+    return err;
+  }
+  return tokensAt(req.url ?? "", access) !== undefined
+    ? challengedForPassword(err, access)
+    : challenged(err, access, { req, call: record.call, identity, publicOrigin: signIn.publicOrigin });
+}
+
+/** What `work` comes to, to be had later; `value` is undefined where it has thrown. */
+function attempt<T>(work: () => T): { readonly value: T | undefined; get(): T } {
+  try {
+    const value = work();
+    return { value, get: () => value };
+  } catch (err) {
+    return {
+      value: undefined,
+      get() {
+        throw err;
+      },
+    };
+  }
+}
+
+function routeIn(trail: Trail, line: RequestLine, routes: RouteTable): RoutedCall {
+  const step = trail.detail?.begin("route", {});
+  try {
+    const call = routeRequest(line, routes);
+    step?.add({ form: call.form, op: call.op });
+    return call;
+  } finally {
+    step?.end({});
+  }
 }
 
 /** What a failure is to the client, which the request's record keeps. */
@@ -204,7 +324,9 @@ async function deliver(ctx: Koa.ParameterizedContext<State>, answer: Answer, opt
   }
   res.writeHead(answer.status, headers);
   const firstByte = (): void => {
-    record.firstByteMs ??= options.monotonicMs() - record.startedMs;
+    if (record.firstByteMs !== undefined) return;
+    record.firstByteMs = options.monotonicMs() - record.startedMs;
+    record.trail.detail?.note("first-byte", {});
   };
   const body = req.method === "HEAD" ? undefined : answer.body;
   if (body === undefined || body instanceof Uint8Array) {
@@ -234,7 +356,7 @@ async function giveUp(ctx: Koa.ParameterizedContext<State>, options: AppOptions)
       // The client sees a reset only.
       tell(state.record.error, state, options);
     }
-    options.reset(req);
+    options.reset(req, state.record.error);
     return;
   }
   // Headers that cannot be written, such as a media type that is not text.

@@ -1,15 +1,15 @@
-import { timingSafeEqual } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type Router from "@koa/router";
 import type Koa from "koa";
 import type { CallOptions } from "../base/call.ts";
 import type { Log } from "../base/log.ts";
-import { Secret } from "../base/secret.ts";
+import type { Secret } from "../base/secret.ts";
 import { OciError } from "../oci/errors.ts";
 import type { Explanation } from "../proxy/explain/explanation.ts";
 import type { RequestExplanation } from "../proxy/explain/request-report.ts";
 import { type Upkeep, UpkeepError } from "../proxy/upkeep/upkeep.ts";
 import { StorageError } from "../storage/blob-store.ts";
+import type { AdminTokens } from "./admin-tokens.ts";
 import { sendBytes } from "./send-bytes.ts";
 
 /** What the control routes do, and who may ask for it. */
@@ -31,12 +31,17 @@ type Operation = (fields: Fields, o: CallOptions) => AsyncIterable<unknown>;
  * `/control/`: what an operator does with what is held. Asked with a JSON object, answered in lines of JSON while the work
  * goes on; the last has `done`, or `error` where it failed on the way. It ends when the caller leaves.
  */
-export function addControlRoutes(router: Router, { upkeep, tokens }: ControlSource, log: Log): void {
+export function addControlRoutes(
+  router: Router,
+  { upkeep, tokens, log }: Pick<ControlSource, "upkeep"> & { readonly tokens: AdminTokens; readonly log: Log },
+): void {
   const operations: Readonly<Record<string, Operation>> = {
     gc: (fields, o) => upkeep.gc({ ...o, dryRun: fields.flag("dryRun") }),
     verify: (fields, o) => upkeep.verify({ ...o, bytesPerS: fields.count("rate") }),
     purge: (fields, o) => upkeep.purge({ ...o, reference: fields.text("reference"), dryRun: fields.flag("dryRun") }),
     refresh: (fields, o) => upkeep.refresh({ ...o, reference: fields.text("reference") }),
+    pin: (fields, o) => upkeep.pin({ ...o, reference: fields.text("reference") }),
+    unpin: (fields, o) => upkeep.unpin({ ...o, reference: fields.text("reference") }),
     import: (fields, o) =>
       upkeep.import({
         ...o,
@@ -57,6 +62,10 @@ export function addControlRoutes(router: Router, { upkeep, tokens }: ControlSour
   router.get(["/explain", "/explain.json"], async (ctx) => {
     authorise(ctx, tokens);
     await explain(ctx, upkeep);
+  });
+  router.get("/control/pins", async (ctx) => {
+    authorise(ctx, tokens);
+    await answer(ctx, (o) => upkeep.pins(o), log);
   });
   router.get("/control/stats", async (ctx) => {
     authorise(ctx, tokens);
@@ -86,24 +95,24 @@ async function explain(ctx: Koa.Context, upkeep: Upkeep): Promise<void> {
     throw new OciError("UNSUPPORTED", explanation.words.join(" "), { status: 404 });
   }
   ctx.set("Cache-Control", "no-store");
-  ctx.set("X-Content-Type-Options", "nosniff");
   const asJson = ctx.path.endsWith(".json") || ctx.accepts("text/plain", "application/json") === "application/json";
   ctx.type = asJson ? "application/json" : "text/plain; charset=utf-8";
   ctx.body = asJson ? `${JSON.stringify(explanation)}\n` : `${explanation.words.join("\n")}\n`;
 }
 
-function authorise(ctx: Koa.Context, tokens: readonly Secret[]): void {
-  if (tokens.length === 0) {
+function authorise(ctx: Koa.Context, tokens: AdminTokens): void {
+  if (tokens.none) {
     throw new OciError(
       "DENIED",
       "nobody may use /control/ and /explain: set admin.token, and send it as Authorization: Bearer TOKEN",
     );
   }
-  const [, sent] = /^Bearer +(\S+)$/i.exec(ctx.get("authorization")) ?? [];
-  const given = sent === undefined ? undefined : new Secret(sent).hash();
-  // All of them, whichever it is, and hashes, which have one length: nothing to learn from the time it takes.
-  const fits = tokens.map((token) => given !== undefined && timingSafeEqual(bytes(given), bytes(token.hash())));
-  if (!fits.includes(true)) {
+  const sent = bearerOf(ctx);
+  const verdict = sent === undefined ? undefined : tokens.judge(sent, ctx.req);
+  if (verdict?.is === "slowed") {
+    throw tooManyTokens(verdict.retryAfterMs);
+  }
+  if (verdict?.is !== "right") {
     throw new OciError(
       "UNAUTHORIZED",
       sent === undefined
@@ -114,8 +123,18 @@ function authorise(ctx: Koa.Context, tokens: readonly Secret[]): void {
   }
 }
 
-function bytes(hex: string): Buffer {
-  return Buffer.from(hex, "hex");
+/** What stands there as `Authorization: Bearer`. */
+export function bearerOf(ctx: Koa.Context): string | undefined {
+  return /^Bearer +(\S+)$/i.exec(ctx.get("authorization"))?.[1];
+}
+
+/** For an address from which too many wrong tokens came. */
+export function tooManyTokens(retryAfterMs: number): OciError {
+  const seconds = Math.ceil(retryAfterMs / 1000);
+  return new OciError("TOOMANYREQUESTS", `too many wrong tokens came from your address: try again in ${seconds} s`, {
+    status: 429,
+    headers: { "retry-after": String(seconds) },
+  });
 }
 
 async function answer(ctx: Koa.Context, work: (o: CallOptions) => AsyncIterable<unknown>, log: Log): Promise<void> {
@@ -142,7 +161,7 @@ async function answer(ctx: Koa.Context, work: (o: CallOptions) => AsyncIterable<
 }
 
 /** The first event, before a status is sent: a question that makes no sense is refused with one. */
-async function beginning(events: AsyncIterator<unknown>): Promise<IteratorResult<unknown>> {
+export async function beginning(events: AsyncIterator<unknown>): Promise<IteratorResult<unknown>> {
   try {
     return await events.next();
   } catch (error) {

@@ -75,6 +75,7 @@ function ofUpstream(err: UpstreamError, context: ErrorContext): OciError {
     case "status":
     case "bad-answer":
     case "refused":
+    case "withheld":
       return trouble(err, 502);
   }
 }

@@ -1,5 +1,5 @@
 import type { DenialReason } from "../access/denied-error.ts";
-import type { Trail } from "../base/trail.ts";
+import type { TraceHeaders, Trail } from "../base/trail.ts";
 import type { CacheInfo, CacheOutcome } from "../proxy/answers.ts";
 
 /** The label of `weir_http_*{kind=...}`. */
@@ -24,18 +24,39 @@ export interface AnsweredRequest {
   readonly totalMs: number;
 }
 
+/** Why a client's connection was ended, or not taken: the label of `weir_http_connections_ended_total`. */
+export type ConnectionEnd =
+  | "connections"
+  | "connections-per-client"
+  | "slow-request"
+  | "large-headers"
+  | "malformed"
+  | "stalled";
+
+/** What a listener reports of its connections. */
+export interface ConnectionObserver {
+  connectionOpened(): void;
+  connectionClosed(): void;
+  /** Not by the client, and not in order. */
+  connectionEnded(why: ConnectionEnd): void;
+}
+
 /** What the servers report; telemetry/ implements it. */
-export interface HttpObserver {
+export interface HttpObserver extends ConnectionObserver {
   /** Called once for each request at the front, after its last byte. */
   answered(request: AnsweredRequest): void;
   /** A request was refused for what it asks for, or for who asks. */
   denied(reason: DenialReason): void;
+  /** Somebody has sent a password, a token or the like that is wrong. */
+  signInFailed(): void;
 }
 
 /** The access line. Holds nothing of the query but `ns`, and no header but the user agent. */
 export type AccessLine = {
   readonly requestId: string;
   readonly client: string | undefined;
+  /** Undefined for who has not signed in. */
+  readonly account: string | undefined;
   readonly method: string;
   readonly path: string;
   readonly ns: string | undefined;
@@ -49,6 +70,9 @@ export type AccessLine = {
   readonly firstByteMs: number | undefined;
   readonly totalMs: number | undefined;
   readonly userAgent: string | undefined;
+  /** Of the request's own span, where it is traced. */
+  readonly traceId?: string;
+  readonly spanId?: string;
   readonly aborted?: true;
   readonly err?: unknown;
 };
@@ -61,6 +85,9 @@ export interface RequestEnd {
   readonly cache: CacheInfo;
   /** What the client was told went wrong; undefined where nothing did. */
   readonly error: { readonly code: string; readonly message: string } | undefined;
+  readonly scheme: "http" | "https";
+  /** Such as `1.1`. */
+  readonly httpVersion: string;
 }
 
 /** One request's trail. */
@@ -71,5 +98,6 @@ export interface RequestTrail extends Trail {
 
 /** Takes down what is done for each request at the front; telemetry/ implements it. */
 export interface RequestTrails {
-  start(requestId: string): RequestTrail;
+  /** @param from what the client says of the trace that its request belongs to */
+  start(requestId: string, from: TraceHeaders): RequestTrail;
 }

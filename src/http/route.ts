@@ -119,6 +119,20 @@ export function routeRequest(line: RequestLine, table: RouteTable): RoutedCall {
   };
 }
 
+/**
+ * The repository that a token's scope names, as in paths: with its upstream in front, or at the default one. Undefined where
+ * there is none of that name.
+ */
+export function repoOfName(name: string, table: RouteTable): RepoRef | undefined {
+  try {
+    const { upstream, components } = resolveFirstComponent(name.split("/"), table);
+    return parseRepo(components, upstream, table);
+  } catch (err) {
+    if (err instanceof OciError) return undefined;
+    throw err;
+  }
+}
+
 interface Target {
   readonly path: string;
   readonly query: URLSearchParams;

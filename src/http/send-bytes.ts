@@ -96,7 +96,7 @@ class ChunkWriter {
           reject(outcome);
         }
       };
-      if (this.#res.closed) {
+      if (isClosed(this.#res)) {
         settle(false);
         return;
       }
@@ -109,4 +109,9 @@ class ChunkWriter {
 
   // Only while a write is waiting: a quiet connection whose bytes have yet to come from upstream is not the client's fault.
   readonly #onTimeout = (): void => this.#settle?.(new ClientStalledError("the client has stopped reading"));
+}
+
+/** A response of HTTP/2 does not say it by itself. */
+function isClosed(res: ServerResponse & { readonly stream?: { readonly closed: boolean } }): boolean {
+  return res.closed || res.stream?.closed === true;
 }

@@ -6,13 +6,17 @@ import { type ClientGate, createApp } from "./app.ts";
 import { createListener, LISTENER_TIMEOUTS, type ListenerTimeouts } from "./listener.ts";
 import type { HttpObserver, RequestTrails } from "./observer.ts";
 import type { RouteTable } from "./route.ts";
+import type { SignInSource } from "./sign-in.ts";
 import { pollTlsFiles, type WatchTlsFiles } from "./tls.ts";
 
 export interface FrontServerDeps {
   readonly config: Pick<ServerConfig, "listen" | "tls">;
-  readonly limits: Pick<LimitsConfig, "requestHeaders">;
+  readonly limits: Pick<LimitsConfig, "requestHeaders" | "connections" | "connectionsPerClient">;
+  /** As `ConnectionLimits.clientOf`. */
+  connectionClientOf(address: string): string | undefined;
   readonly proxy: PullThrough;
   readonly clients: ClientGate;
+  readonly signIn: SignInSource;
   /** The names in force; asked for each request, so that a reload counts at once. */
   routes(): RouteTable;
   readonly observer: HttpObserver;
@@ -53,6 +57,12 @@ export function createFrontServer(deps: FrontServerDeps): FrontServer {
     watchTlsFiles: deps.watchTlsFiles ?? pollTlsFiles(TLS_POLL_MS),
     maxHeaderBytes: limits.requestHeaders,
     timeouts: deps.timeouts ?? LISTENER_TIMEOUTS,
+    connections: {
+      total: limits.connections,
+      perClient: limits.connectionsPerClient,
+      clientOf: deps.connectionClientOf,
+    },
+    observer: deps.observer,
     newRequestId,
     clock,
     log,
@@ -60,6 +70,7 @@ export function createFrontServer(deps: FrontServerDeps): FrontServer {
   const handler = createApp({
     proxy: deps.proxy,
     clients: deps.clients,
+    signIn: deps.signIn,
     routes: deps.routes,
     observer: deps.observer,
     trails: deps.trails,
@@ -68,7 +79,7 @@ export function createFrontServer(deps: FrontServerDeps): FrontServer {
     newRequestId,
     monotonicMs: deps.monotonicMs,
     closing: () => listener.stopping,
-    reset: (req) => listener.reset(req),
+    reset: (req, cause) => listener.reset(req, cause),
   });
   return {
     listen: () => listener.listen(handler),

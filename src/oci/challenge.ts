@@ -38,6 +38,19 @@ export function parseChallenges(headers: readonly string[]): Challenge[] {
   return challenges.slice(0, MAX_CHALLENGES);
 }
 
+/** One challenge; parameters without a value are left out. Values are of our own making: no quotes, no control characters. */
+export function formatChallenge(scheme: string, parameters: Readonly<Record<string, string | undefined>>): string {
+  const written = Object.entries(parameters).flatMap(([name, value]) => {
+    if (value !== undefined && !QUOTABLE.test(value)) {
+      throw new RangeError(`${name} cannot stand in a challenge: ${JSON.stringify(value)}`);
+    }
+    return value === undefined ? [] : [`${name}="${value}"`];
+  });
+  return `${scheme} ${written.join(",")}`;
+}
+
+const QUOTABLE = /^[\x20-\x21\x23-\x5b\x5d-\x7e]*$/;
+
 function readHeader(header: string, challenges: Draft[]): void {
   let current: Draft | undefined;
   let i = 0;

@@ -1,3 +1,4 @@
+import type { Identity } from "../access/identity.ts";
 import type { ByteStream } from "../base/byte-stream.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Digest } from "../oci/digest.ts";
@@ -5,10 +6,9 @@ import type { ByteRangeRequest } from "../oci/range.ts";
 import type { Reference, RepoRef } from "../oci/reference.ts";
 import type { Referrer } from "../oci/referrers.ts";
 
-/** Who asks, as far as access is concerned. */
 export interface Caller {
-  /** The account's name; undefined = anonymous. */
-  readonly account: string | undefined;
+  /** Who asks, as far as access is concerned. */
+  readonly identity: Identity;
   /** The client's address and user agent, to tell one client's requests from another's; never used for access. */
   readonly client: string;
 }

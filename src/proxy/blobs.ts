@@ -9,11 +9,13 @@ import type { DownloadConfig, FreshnessConfig } from "../config/types.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { type ByteSpan, formatContentRange, resolveRange } from "../oci/range.ts";
-import { formatRepo, type Reference, type RepoRef } from "../oci/reference.ts";
+import { formatRepo } from "../oci/reference.ts";
 import { type BlobStore, type OpenBlob, StorageError } from "../storage/blob-store.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import { type BlobBody, type Upstream, UpstreamError } from "../upstream/upstream.ts";
-import type { BlobAnswer, BlobCall, CacheInfo } from "./answers.ts";
+import type { Admitted } from "./access-gate.ts";
+import type { BlobAnswer, CacheInfo, BlobCall as ClientsBlobCall } from "./answers.ts";
+import { anythingHeld } from "./anything-held.ts";
 import type { Background } from "./background.ts";
 import { type Elsewhere, exactly, hashesTo, heldPart, inMemory, verifiedWhole } from "./blob-bodies.ts";
 import type { Fill, Fills } from "./fills.ts";
@@ -41,6 +43,8 @@ export interface BlobsDeps {
   readonly download: Pick<DownloadConfig, "rangeWaitMs">;
   readonly log: Log;
 }
+
+type BlobCall = ClientsBlobCall & Admitted;
 
 /** The longest range that is asked upstream beside the fill: containerd's and the snapshotters' pieces fit, a whole layer does not. */
 const MAX_PASSED_THROUGH = 16 << 20;
@@ -75,7 +79,8 @@ export class Blobs {
 
   async answer(upstream: Upstream, call: BlobCall): Promise<BlobAnswer> {
     const { repo, digest } = call;
-    const standing = await this.#deps.standings.admit(repo, upstream, () => this.anythingHeld(repo, call), call);
+    const { repositories, standings } = this.#deps;
+    const standing = await standings.admit(repo, upstream, () => anythingHeld(repositories, repo, call), call);
     const target: Target = { repo, upstream, standing };
     const held = await this.#open(digest, call);
     if (held !== undefined) {
@@ -83,6 +88,10 @@ export class Blobs {
       if (answer !== undefined) {
         return answer;
       }
+    }
+    const { withheld } = call.access;
+    if (withheld !== undefined) {
+      throw withheld.error();
     }
     const absence = await this.#deps.memory.absence("blob", repo, digest);
     if (absence !== undefined) {
@@ -94,19 +103,6 @@ export class Blobs {
   /** The blob was deleted: one that comes in its place is looked at anew. */
   forget(digest: Digest): void {
     this.#verified.delete(digest);
-  }
-
-  /** Something of the repository that its upstream can be asked for. */
-  async anythingHeld(repo: RepoRef, o: CallOptions): Promise<Reference | undefined> {
-    const { repositories } = this.#deps;
-    const [tag] = await repositories.tags(repo, o);
-    if (tag !== undefined) {
-      return { kind: "tag", tag };
-    }
-    for await (const digest of repositories.revisions(repo, o)) {
-      return { kind: "digest", digest };
-    }
-    return undefined;
   }
 
   /** Undefined also where storage fails: then the blob comes from its upstream once more. */
@@ -142,11 +138,12 @@ export class Blobs {
     }
   }
 
-  async #entitled(target: Target, digest: Digest, o: CallOptions): Promise<CacheInfo | undefined> {
+  async #entitled(target: Target, digest: Digest, o: CallOptions & Admitted): Promise<CacheInfo | undefined> {
     const { repositories, proofs, memory, log } = this.#deps;
     const { repo } = target;
     const facts = await proofFacts(this.#deps, target, { digest, as: "layer", held: true, confirmed: false }, o);
     const decision = decideProof(facts);
+    o.trail?.detail?.note("decision", { about: `${formatRepo(repo)}@${digest}`, does: decision.do });
     let cache: CacheInfo;
     switch (decision.do) {
       case "serve":
@@ -158,6 +155,9 @@ export class Blobs {
         );
         break;
       case "confirm": {
+        if (o.access.withheld !== undefined) {
+          return undefined;
+        }
         const absence = await memory.absence("blob", repo, digest);
         if (absence !== undefined) {
           throw absence;
@@ -200,9 +200,10 @@ export class Blobs {
     if (call.head) {
       return { ...answer, body: undefined, release: async () => {} };
     }
-    if (call.mayRedirect && held.presign !== undefined) {
+    const location = call.mayRedirect ? await held.presign?.() : undefined;
+    if (location !== undefined) {
       // What it gets there, the client verifies, as it does everything.
-      return { ...answer, part: undefined, body: undefined, location: await held.presign(), release: async () => {} };
+      return { ...answer, part: undefined, body: undefined, location, release: async () => {} };
     }
     const { start, end } = part ?? { start: 0, end: size - 1 };
     const elsewhere: Elsewhere = (from, error) => this.#goOn(target, { from, end: end + 1, size, error }, call);
@@ -243,6 +244,9 @@ export class Blobs {
       "a held blob was lost while it was read: it goes on from upstream",
     );
     this.#verified.delete(digest);
+    if (call.access.withheld !== undefined) {
+      throw o.error;
+    }
     const { fill } = await this.#join(target, digest, o.size, call);
     if (fill.size !== undefined && fill.size !== o.size) {
       throw o.error;
@@ -405,12 +409,17 @@ export class Blobs {
     });
     this.#note(joined.fill, source);
     const { fill, started } = joined;
-    const step = call.trail?.begin("fill", { digest, started, position: fill.position, size: fill.size });
-    void fill.outcome.then((outcome) => step?.end({ outcome }));
-    if (started) {
+    if (!started) {
+      const step = call.trail?.begin("fill", { digest, started, position: fill.position, size: fill.size });
+      step?.joins(fill.place);
+      void fill.outcome.then((outcome) => step?.end({ outcome }));
+    } else {
       void this.#deps.background.own((signal) => this.#noteKept(fill, { signal }));
     }
     await fill.ready({ ...call, source: source.key });
+    if (started) {
+      countFetched(fill, call);
+    }
     await this.#proveAfterwards(target, digest, source, call);
     return joined;
   }
@@ -508,6 +517,7 @@ export class Blobs {
         body.destroy();
         return undefined;
       }
+      call.access.fetched?.(length);
       const stream: ByteStream = exactly(body, length, upstream.name);
       return { body: stream, release: async () => void body.destroy() };
     } catch (error) {
@@ -516,6 +526,18 @@ export class Blobs {
       }
       return undefined;
     }
+  }
+}
+
+/** A download is on the account of whoever began it: all of it at once, as far as it is known, and in the end what has come. */
+function countFetched(fill: Fill, { access: { fetched } }: Admitted): void {
+  if (fetched !== undefined) {
+    const expected = fill.size ?? 0;
+    fetched(expected);
+    void fill.outcome.then((outcome) => {
+      const came = outcome === "failed" ? fill.position : (fill.size ?? fill.position);
+      fetched(came - expected);
+    });
   }
 }
 

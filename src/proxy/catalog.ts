@@ -1,6 +1,7 @@
 import { formatRepo } from "../oci/reference.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import type { Upstream } from "../upstream/upstream.ts";
+import type { AccessGate } from "./access-gate.ts";
 import type { CatalogAnswer, CatalogCall } from "./answers.ts";
 import type { ContentGate } from "./content-gate.ts";
 import { pageOf } from "./paging.ts";
@@ -10,6 +11,7 @@ export interface CatalogDeps {
   readonly repositories: Repositories;
   readonly standings: Standings;
   readonly gate: ContentGate;
+  readonly access: AccessGate;
   readonly upstreams: { get(name: string): Upstream | undefined };
 }
 
@@ -26,9 +28,9 @@ export class Catalog {
   }
 
   async answer(call: CatalogCall): Promise<CatalogAnswer> {
-    const { repositories, standings, gate, upstreams } = this.#deps;
+    const { repositories, standings, gate, access, upstreams } = this.#deps;
     const n = Math.min(call.n ?? DEFAULT_PAGE, MAX_PAGE);
-    const mayReadPrivate = standings.mayReadPrivate(call.caller);
+    const { identity } = call.caller;
     const names: string[] = [];
     for await (const repo of repositories.all(call)) {
       const name = call.upstream === undefined ? formatRepo(repo) : repo.repository;
@@ -37,8 +39,11 @@ export class Catalog {
         continue;
       }
       const upstream = upstreams.get(repo.upstream);
-      const standing = upstream && (await standings.recorded(repo, upstream, call));
-      if (upstream !== undefined && (mayReadPrivate || standing?.visibility === "public")) {
+      const outlook = access.outlook(identity, repo, undefined);
+      if (upstream === undefined || outlook.deniedBy !== undefined) {
+        continue;
+      }
+      if (outlook.readsPrivate || (await standings.recorded(repo, upstream, call))?.visibility === "public") {
         names.push(name);
       }
       // One more than the page tells whether there is another.

@@ -82,21 +82,27 @@ class LeasedTurn implements FillTurn {
 
   async open(source: FillSource, start: number, o: CallOptions): Promise<BlobBody> {
     const { clock } = this.#deps;
-    let untilMs = clock.now() + PATIENCE_MS;
-    for (;;) {
-      const holder = await this.#holder(o);
-      if (holder === "us" || clock.now() >= untilMs) {
-        o.trail?.note("lease", { name: this.#name, outcome: holder === "us" ? "ours" : "waited in vain" });
-        return await this.#fromSource(source, start, o);
+    const step = o.trail?.begin("lease", { name: this.#name });
+    try {
+      let untilMs = clock.now() + PATIENCE_MS;
+      for (;;) {
+        const holder = await this.#holder(o);
+        if (holder === "us" || clock.now() >= untilMs) {
+          step?.end({ outcome: holder === "us" ? "ours" : "waited in vain" });
+          return await this.#fromSource(source, start, o);
+        }
+        const body = (await this.#fromPeer(holder, start, o)) ?? (await this.#fromStore(start, o));
+        if (body === "starting") {
+          untilMs = clock.now() + PATIENCE_MS;
+        } else if (body !== undefined) {
+          step?.end({ outcome: "another's" });
+          o.trail?.note("peer", { name: this.#name, peer: holder, start });
+          return body;
+        }
+        await clock.sleep(LOOK_MS, o.signal);
       }
-      const body = (await this.#fromPeer(holder, start, o)) ?? (await this.#fromStore(start, o));
-      if (body === "starting") {
-        untilMs = clock.now() + PATIENCE_MS;
-      } else if (body !== undefined) {
-        o.trail?.note("peer", { name: this.#name, peer: holder, start });
-        return body;
-      }
-      await clock.sleep(LOOK_MS, o.signal);
+    } finally {
+      step?.end({ outcome: "given up" });
     }
   }
 

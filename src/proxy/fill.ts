@@ -18,6 +18,7 @@
  */
 import type { ByteStream } from "../base/byte-stream.ts";
 import type { CallOptions, OnBehalf } from "../base/call.ts";
+import type { OpenStep, TracePlace } from "../base/trail.ts";
 import type { Digest, Hasher } from "../oci/digest.ts";
 import { type PendingBlob, StorageError } from "../storage/blob-store.ts";
 import type { SpoolFile, SpoolLeftover, SpoolNote } from "../storage/spool.ts";
@@ -57,7 +58,11 @@ export interface FillOptions {
 export class RunningFill implements Fill {
   readonly digest: Digest;
   readonly domain: string;
+  readonly startedAtMs: number;
   readonly #o: FillOptions;
+  /** In the trail of whoever began it. */
+  readonly #step: OpenStep | undefined;
+  readonly #behalf: OnBehalf;
   readonly #sources: FillSources;
   readonly #turn: FillTurn;
   readonly #download: Download;
@@ -85,10 +90,13 @@ export class RunningFill implements Fill {
   #over = false;
 
   constructor(o: FillOptions) {
-    const { clock, random, download: config, log, observer } = o.deps;
+    const { clock, random, download: config, log } = o.deps;
     this.#o = o;
     this.digest = o.digest;
     this.domain = o.domain;
+    this.#step = o.behalf.trail?.begin("fill", { digest: o.digest, started: true, position: 0 });
+    this.#behalf = this.#step === undefined ? o.behalf : { ...o.behalf, trail: this.#step.trail };
+    this.startedAtMs = clock.now();
     this.#rate = new Rate(clock);
     this.#sources = new FillSources({
       clock,
@@ -121,7 +129,7 @@ export class RunningFill implements Fill {
       upstream: o.source.upstream,
       clock,
       config,
-      behalf: o.behalf,
+      behalf: this.#behalf,
       taker: {
         told: (total, source) => this.#onTold(total, source),
         isWhole: async () => {
@@ -129,7 +137,7 @@ export class RunningFill implements Fill {
           return this.#content.isWhole();
         },
         restart: () => this.#restart(),
-        resumed: (upstream) => observer.resumed(upstream),
+        resumed: (upstream) => this.#onResumed(upstream),
       },
     });
   }
@@ -142,8 +150,21 @@ export class RunningFill implements Fill {
     return this.#content.readable;
   }
 
+  get readers(): number {
+    return this.#readers.size;
+  }
+
+  get source(): FillSource | undefined {
+    const { live } = this.#sources;
+    return live.find(({ key }) => key === this.#source) ?? live[0];
+  }
+
   get outcome(): Promise<FillOutcome> {
     return this.#outcome.promise;
+  }
+
+  get place(): TracePlace | undefined {
+    return this.#step?.trail.place;
   }
 
   async ready(o: CallOptions & { readonly source?: string }): Promise<void> {
@@ -244,6 +265,7 @@ export class RunningFill implements Fill {
     await this.#content.close({ forget: outcome !== "streamed" });
     memory.fillEnded();
     deps.observer.fillEnded(outcome);
+    this.#step?.end({ outcome, size: this.size });
     this.#outcome.resolve(outcome);
   }
 
@@ -304,6 +326,7 @@ export class RunningFill implements Fill {
     const hash = this.#content.spool(file, mark);
     this.#content.total = total;
     this.#download.expect(total);
+    this.#step?.add({ position: mark });
     return { position: mark, hash };
   }
 
@@ -347,9 +370,10 @@ export class RunningFill implements Fill {
     const { store, log, committed } = this.#o.deps;
     // Nobody's request: what is verified is kept whoever has left, and stopping waits for it.
     const { signal } = new AbortController();
+    const o = { signal, ...this.#behalf };
     try {
       if (!(await this.#turn.storedElsewhere({ signal }))) {
-        await (this.#ahead?.complete({ signal }) ?? store.ingest(this.digest, file.path, { signal }));
+        await (this.#ahead?.complete(o) ?? store.ingest(this.digest, file.path, o));
       }
       // In one go with its being counted as held: counted twice, it would cost others their room.
       this.#room.release();
@@ -439,7 +463,7 @@ export class RunningFill implements Fill {
     hash: Hasher | undefined,
     signal: AbortSignal,
   ): ByteStream & AsyncGenerator<Uint8Array, void, undefined> {
-    const { deps, tuning, behalf } = this.#o;
+    const { deps, tuning } = this.#o;
     const { clock, random, download: config, observer, store } = deps;
     const held = this.#committed ? await store.open(this.digest, { signal }) : undefined;
     if (held !== undefined) {
@@ -461,10 +485,15 @@ export class RunningFill implements Fill {
       clock,
       random,
       config,
-      behalf,
+      behalf: this.#behalf,
       signal: AbortSignal.any([signal, this.#stop.signal]),
       resumed: (upstream) => observer.resumed(upstream),
     });
+  }
+
+  #onResumed(upstream: string): void {
+    this.#o.deps.observer.resumed(upstream);
+    this.#behalf.trail?.detail?.note("resumed", { upstream, position: this.#content.received });
   }
 
   #want(): void {

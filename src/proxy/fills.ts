@@ -2,6 +2,7 @@ import type { ByteStream } from "../base/byte-stream.ts";
 import type { CallOptions, OnBehalf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import type { TracePlace } from "../base/trail.ts";
 import { waitFor } from "../base/wait-for.ts";
 import type { DownloadConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
@@ -31,6 +32,12 @@ export interface Fill {
   readonly size: number | undefined;
   /** Bytes readable now, counted from the start. */
   readonly position: number;
+  /** When it began; milliseconds since the epoch. */
+  readonly startedAtMs: number;
+  /** How many are following it now. */
+  readonly readers: number;
+  /** The repository that it is, or would be, asked of; undefined when none is left. */
+  readonly source: Pick<FillSource, "key" | "upstream"> | undefined;
   /**
    * Resolves when an answer may go out: the size is known, or the upstream has said that it does not tell; for blobs up to
    * 256 KiB, when the content is verified. Rejects with the reason when the fill failed first, or the signal's when aborted.
@@ -52,11 +59,15 @@ export interface Fill {
   readsFromStart(client: string): boolean;
   /** Resolves when the fill is over; never rejects. */
   readonly outcome: Promise<FillOutcome>;
+  /** Where in a trace it is told of, if it is. */
+  readonly place?: TracePlace | undefined;
 }
 
 /** The fills of this process, one for each (domain, digest). */
 export interface Fills {
   get(domain: string, digest: Digest): Fill | undefined;
+  /** Those that are running, in the order in which they began. */
+  all(): Iterable<Fill>;
   /** The running fill of the blob, with `source` added to it, or a new one. */
   join(
     domain: string,
@@ -153,6 +164,10 @@ class FillRegistry implements Fills {
 
   get(domain: string, digest: Digest): Fill | undefined {
     return this.#fills.get(keyOf(domain, digest));
+  }
+
+  all(): Iterable<Fill> {
+    return this.#fills.values();
   }
 
   join(domain: string, digest: Digest, source: FillSource, o: JoinOptions): { fill: Fill; started: boolean } {

@@ -2,7 +2,7 @@ import type { FreshnessConfig } from "../config/types.ts";
 import type { UpstreamFault } from "../upstream/upstream.ts";
 
 /** Why an answer that may be out of date was given; a closed set, for it is a metric's label. */
-export type StaleReason = "stale-if-error" | "soft-deadline" | "gone" | "credential" | "budget-low";
+export type StaleReason = "stale-if-error" | "soft-deadline" | "gone" | "credential" | "budget-low" | "withheld";
 
 /** What is known of a reference. */
 export interface Known {
@@ -118,6 +118,9 @@ function afterFault(known: Known, fault: UpstreamFault, facts: FreshnessFacts): 
     case "credential":
     case "refused":
       return proofLeftMs(facts) > 0 && !tooOld(known, facts) ? { do: "stale", reason: "credential" } : REFUSE;
+    case "withheld":
+      // The caller gets what is held, as it is. That Weir may still read what is private has been seen to before.
+      return known.goneSinceMs === undefined ? { do: "stale", reason: "withheld" } : whenGone(known, facts);
     case "quota":
     case "connect":
     case "tls":

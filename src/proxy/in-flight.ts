@@ -10,7 +10,7 @@ export function createInFlight(fills: Pick<Fills, "get">): InFlight {
         return undefined;
       }
       await fill.ready({ signal });
-      return { total: fill.size, body: fill.read(start, undefined, { signal }) };
+      return { total: fill.size, body: fill.read(start, undefined, { signal }), place: fill.place };
     },
   };
 }

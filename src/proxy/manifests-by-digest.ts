@@ -1,6 +1,7 @@
-import type { CallOptions } from "../base/call.ts";
+import { type CallOptions, onBehalfOf } from "../base/call.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { noteJoined } from "../base/trail.ts";
 import { waitFor } from "../base/wait-for.ts";
 import type { FreshnessConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
@@ -8,6 +9,7 @@ import { formatRepo, type RepoRef } from "../oci/reference.ts";
 import { type BlobStore, StorageError } from "../storage/blob-store.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
+import type { Admitted } from "./access-gate.ts";
 import type { CacheInfo } from "./answers.ts";
 import type { Background } from "./background.ts";
 import type { HeldManifest, HeldManifests } from "./held-manifests.ts";
@@ -56,14 +58,17 @@ export class ManifestsByDigest {
     this.#deps = deps;
   }
 
-  /** For a client. Rejects with the upstream's fault where the repository does not have it, or nobody can tell. */
+  /** For a client, who may have been let in to what is held only. Rejects as {@link find} does. */
+  async findFor(target: Target, digest: Digest, call: CallOptions & Admitted): Promise<FoundManifest> {
+    const { withheld } = call.access;
+    return withheld === undefined
+      ? await this.find(target, digest, call)
+      : ((await this.#held(target, digest, call)) ?? (await Promise.reject(withheld.error())));
+  }
+
+  /** Rejects with the upstream's fault where the repository does not have it, or nobody can tell. */
   async find(target: Target, digest: Digest, call: CallOptions): Promise<FoundManifest> {
-    const { repo } = target;
-    const held = await this.#linked(repo, digest, call);
-    if (held === undefined) {
-      return await this.obtain(target, digest, call);
-    }
-    return { manifest: held, cache: await this.#permitted(target, digest, call) };
+    return (await this.#alreadyLinked(target, digest, call)) ?? (await this.obtain(target, digest, call));
   }
 
   /** As {@link find} for what is not linked to the repository yet: from the store where that is proof enough, else one GET. */
@@ -75,13 +80,13 @@ export class ManifestsByDigest {
     }
     const key = `${formatRepo(target.repo)} ${digest}`;
     const work = background.own((signal) =>
-      this.#obtaining.run(key, { signal }, (shared) =>
+      this.#obtaining.run(key, { signal, ...onBehalfOf(call) }, (shared) =>
         turns.run(`manifest ${key}`, { ...call, signal: shared }, (o) => this.#obtain(target, digest, o)),
       ),
     );
-    const { value, shared } = await waitFor(work, call.signal);
+    const { value, shared, begunIn } = await waitFor(work, call.signal);
     if (shared) {
-      call.trail?.note("joined", { about: `${formatRepo(target.repo)}@${digest}` });
+      noteJoined(call.trail, `${formatRepo(target.repo)}@${digest}`, begunIn);
     }
     const collapsed = shared && value.cache.outcome === "miss";
     return collapsed ? { ...value, cache: { ...value.cache, outcome: "collapsed" } } : value;
@@ -96,9 +101,20 @@ export class ManifestsByDigest {
     return decision === "serve" ? await this.#link(target.repo, digest, o) : undefined;
   }
 
-  async #linked(repo: RepoRef, digest: Digest, o: CallOptions): Promise<HeldManifest | undefined> {
-    const linked = await this.#deps.repositories.hasRevision(repo, digest, o);
-    return linked ? await this.#deps.manifests.read(digest, o) : undefined;
+  async #alreadyLinked(target: Target, digest: Digest, o: CallOptions): Promise<FoundManifest | undefined> {
+    const linked = await this.#deps.repositories.hasRevision(target.repo, digest, o);
+    const held = linked ? await this.#deps.manifests.read(digest, o) : undefined;
+    return held && { manifest: held, cache: await this.#permitted(target, digest, o) };
+  }
+
+  /** What needs no asking: linked, or held with all the proof that there has to be. */
+  async #held(target: Target, digest: Digest, o: CallOptions): Promise<FoundManifest | undefined> {
+    const linked = await this.#alreadyLinked(target, digest, o);
+    if (linked !== undefined || (await this.#decide(target, digest, { confirmed: false }, o)) !== "serve") {
+      return linked;
+    }
+    const manifest = await this.#link(target.repo, digest, o);
+    return manifest && { manifest, cache: await this.#permitted(target, digest, o) };
   }
 
   async #obtain(target: Target, digest: Digest, o: CallOptions): Promise<FoundManifest> {
@@ -165,6 +181,7 @@ export class ManifestsByDigest {
     const held = await this.#isHeld(digest, o);
     const facts = await proofFacts(this.#deps, { repo, standing }, { digest, as: "revision", held, confirmed }, o);
     const decision = decideProof(facts);
+    o.trail?.detail?.note("decision", { about: `${formatRepo(repo)}@${digest}`, does: decision.do });
     return decision.do === "deny" ? "possess" : decision.do;
   }
 

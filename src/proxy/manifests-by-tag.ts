@@ -1,13 +1,15 @@
-import type { CallOptions } from "../base/call.ts";
+import { type CallOptions, onBehalfOf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
+import { noteJoined } from "../base/trail.ts";
 import { waitFor } from "../base/wait-for.ts";
 import type { FreshnessConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepoRef } from "../oci/reference.ts";
 import type { Repositories, TagEntry } from "../storage/repositories.ts";
 import { type ManifestBody, UpstreamError } from "../upstream/upstream.ts";
+import type { Admitted } from "./access-gate.ts";
 import { type Background, LATE, waitAtMost } from "./background.ts";
 import { told } from "./explain/decision-words.ts";
 import { decideFreshness, type FreshnessDecision, type FreshnessFacts } from "./freshness.ts";
@@ -36,6 +38,7 @@ import {
   type Want,
 } from "./tag-knowledge.ts";
 import type { Turns } from "./turns.ts";
+import type { Withheld } from "./withheld.ts";
 
 export interface ManifestsByTagDeps {
   readonly repositories: Repositories;
@@ -73,7 +76,11 @@ export class ManifestsByTag {
   }
 
   /** Rejects with the upstream's fault where nothing that is known may be served. */
-  async find(target: Target, tag: string, want: Want, call: CallOptions): Promise<FoundTag> {
+  async find(target: Target, tag: string, want: Want, call: CallOptions & Admitted): Promise<FoundTag> {
+    const { withheld } = call.access;
+    if (withheld !== undefined) {
+      return await this.#withoutAsking(target, tag, withheld, call);
+    }
     for (let round = 1; ; round += 1) {
       const known = await this.#look(target, tag, call);
       const decision = this.#decideFor(call, target, tag, known, "not-yet");
@@ -88,6 +95,24 @@ export class ManifestsByTag {
         return found(answered);
       }
     }
+  }
+
+  /** What is held, for whoever the upstream is not asked for; also of what others have asked, and of what is on its way to them. */
+  async #withoutAsking(target: Target, tag: string, withheld: Withheld, call: CallOptions): Promise<FoundTag> {
+    const known = await this.#look(target, tag, call);
+    if (known.held === undefined) {
+      throw withheld.error();
+    }
+    const before = this.#decideFor(call, target, tag, known, "not-yet");
+    if (before.do === "fresh" && latestOf(known) === known.entry) {
+      return found({ manifest: known.held.manifest, cache: { outcome: "hit", ttlS: seconds(before.ttlMs) } });
+    }
+    const error = withheld.error();
+    const after = this.#decideFor(call, target, tag, known, error.fault);
+    if (after.do !== "stale") {
+      throw error;
+    }
+    return found(this.#stale(target, tag, known.held, after.reason, error));
   }
 
   /**
@@ -189,8 +214,8 @@ export class ManifestsByTag {
     call: CallOptions,
     how: { readonly always: boolean } = { always: false },
   ): Promise<Answered | typeof PUT_OFF> {
-    const { value, shared } = await this.#deps.background.own((signal) =>
-      this.#asking.run(key, { signal }, async (lasting) => {
+    const { value, shared, begunIn } = await this.#deps.background.own((signal) =>
+      this.#asking.run(key, { signal, ...onBehalfOf(call) }, async (lasting) => {
         this.#askedAtMs.set(key, this.#deps.clock.now());
         try {
           return await this.#deps.turns.run(`tag ${reference(target.repo, tag)}`, { ...call, signal: lasting }, (o) =>
@@ -202,7 +227,7 @@ export class ManifestsByTag {
       }),
     );
     if (shared) {
-      call.trail?.note("joined", { about: reference(target.repo, tag) });
+      noteJoined(call.trail, reference(target.repo, tag), begunIn);
     }
     const collapsed = shared && value !== PUT_OFF && value.cache.outcome === "miss";
     return collapsed ? { ...value, cache: { ...value.cache, outcome: "collapsed" } } : value;
@@ -440,9 +465,8 @@ export class ManifestsByTag {
   ): FreshnessDecision {
     const facts = tagFacts(this.#deps, target, tag, known, asked);
     const decision = decideFreshness(facts);
-    if (decision.do !== "fresh") {
-      call.trail?.note("decision", { about: reference(target.repo, tag), asked, ...told(decision, facts) });
-    }
+    const trail = decision.do === "fresh" ? call.trail?.detail : call.trail;
+    trail?.note("decision", { about: reference(target.repo, tag), asked, ...told(decision, facts) });
     return decision;
   }
 

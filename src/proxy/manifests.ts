@@ -4,6 +4,7 @@ import { parseManifest, platformChild } from "../oci/manifest.ts";
 import { acceptsType, DOCKER_MANIFEST, isIndex, OCI_MANIFEST } from "../oci/media-types.ts";
 import { formatReference, formatRepo } from "../oci/reference.ts";
 import type { Upstream } from "../upstream/upstream.ts";
+import type { Admitted } from "./access-gate.ts";
 import type { ManifestAnswer, ManifestCall } from "./answers.ts";
 import type { FoundManifest, ManifestsByDigest, Target } from "./manifests-by-digest.ts";
 import type { ManifestsByTag } from "./manifests-by-tag.ts";
@@ -26,13 +27,13 @@ export class Manifests {
     this.#deps = deps;
   }
 
-  async answer(upstream: Upstream, call: ManifestCall): Promise<ManifestAnswer> {
+  async answer(upstream: Upstream, call: ManifestCall & Admitted): Promise<ManifestAnswer> {
     const { repo, reference, head, accept } = call;
     const standing = await this.#deps.standings.admit(repo, upstream, async () => reference, call);
     const target: Target = { repo, upstream, standing };
     // Only what is looked up by name may be of another type than the client wants; by digest there is no choice.
     if (reference.kind === "digest") {
-      return this.#answerWith(target, await this.#deps.byDigest.find(target, reference.digest, call));
+      return this.#answerWith(target, await this.#deps.byDigest.findFor(target, reference.digest, call));
     }
     if (head) {
       const { description, cache } = await this.#deps.byTag.find(target, reference.tag, "description", call);
@@ -56,7 +57,7 @@ export class Manifests {
   async #acceptable(
     target: Target,
     found: FoundManifest,
-    call: Pick<ManifestCall, "accept" | "reference"> & CallOptions,
+    call: Pick<ManifestCall, "accept" | "reference"> & CallOptions & Admitted,
   ): Promise<FoundManifest> {
     const { manifest, cache } = found;
     const { accept } = call;
@@ -67,7 +68,7 @@ export class Manifests {
     if (isIndex(manifest.mediaType) && acceptsSingle) {
       const child = platformChild(parseManifest(manifest.bytes), CHILD_PLATFORM);
       if (child !== undefined && acceptsType(accept, child.mediaType)) {
-        const { manifest: single, cache: how } = await this.#deps.byDigest.find(target, child.digest, call);
+        const { manifest: single, cache: how } = await this.#deps.byDigest.findFor(target, child.digest, call);
         // What the tag's own answer has to say (a Warning, a time to live) holds for the child; that it was fetched, too.
         return { manifest: single, cache: how.outcome === "hit" ? cache : { ...cache, ...how } };
       }

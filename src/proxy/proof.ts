@@ -23,11 +23,11 @@ export interface ProofFacts {
  * - `serve`: the held bytes are this repository's
  * - `confirm`: they are if its upstream says so
  * - `possess`: only bytes from its own upstream count
- * - `deny`: the caller may not read this repository; `key` is the configuration key that decided
+ * - `deny`: the caller may not read this repository
  */
-export type ProofDecision =
-  | { readonly do: "serve" | "confirm" | "possess" }
-  | { readonly do: "deny"; readonly key: "access.privateToAnonymous" };
+export interface ProofDecision {
+  readonly do: "serve" | "confirm" | "possess" | "deny";
+}
 
 /**
  * May this repository serve this digest to this caller (design, section 6)? The caller comes first, so that a denied one
@@ -37,7 +37,7 @@ export type ProofDecision =
  */
 export function decideProof(facts: ProofFacts): ProofDecision {
   if (facts.visibility !== "public" && !facts.mayReadPrivate) {
-    return { do: "deny", key: "access.privateToAnonymous" };
+    return { do: "deny" };
   }
   if (!facts.held) {
     return { do: "possess" };

@@ -1,4 +1,7 @@
+import type { FetchBudgets } from "../access/budget.ts";
 import type { ContentRules } from "../access/content-rules.ts";
+import type { AccessDeniedError } from "../access/denied-error.ts";
+import type { AccessRules } from "../access/rules.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
@@ -11,7 +14,9 @@ import type { StateStore } from "../state/state-store.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import type { Upstream } from "../upstream/upstream.ts";
-import type { PullThrough } from "./answers.ts";
+import { AccessGate, type Admitted } from "./access-gate.ts";
+import type { ProxyCall, PullThrough } from "./answers.ts";
+import { anythingHeld } from "./anything-held.ts";
 import { Background } from "./background.ts";
 import { Blobs } from "./blobs.ts";
 import { Catalog } from "./catalog.ts";
@@ -33,6 +38,7 @@ import { Stale } from "./stale.ts";
 import { Standings, UNKNOWN } from "./standings.ts";
 import { Tags } from "./tags.ts";
 import type { Turns } from "./turns.ts";
+import { WithheldError } from "./withheld.ts";
 
 /** What the pull-through reports; telemetry/ implements it. */
 export interface ProxyObserver {
@@ -55,8 +61,11 @@ export interface ProxyDeps {
   ttlMs(repo: RepoRef, tag: string): number;
   /** Asked for each request, too. */
   access(): AccessConfig;
+  /** `access.rules`; asked for each request. */
+  accessRules(): AccessRules;
   /** What of the upstream may be served; asked for each request. */
   rulesOf(upstream: string): ContentRules;
+  readonly budgets: FetchBudgets;
   readonly download: Pick<DownloadConfig, "rangeWaitMs">;
   /** Which process asks an upstream what several want to know. */
   readonly turns: Turns;
@@ -87,7 +96,8 @@ export interface RunningProxy extends PullThrough {
 }
 
 export interface ProxyKnowledge {
-  readonly standings: Pick<Standings, "known" | "mayReadPrivate">;
+  readonly standings: Pick<Standings, "known">;
+  readonly access: Pick<AccessGate, "outlook">;
   readonly memory: Pick<Memory, "head" | "absence">;
   askedSince(repo: RepoRef, tag: string): number | undefined;
 }
@@ -108,10 +118,11 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
   const byTag = new ManifestsByTag({ ...shared, manifests, byDigest, standings });
   const answers = new Manifests({ standings, byDigest, byTag });
   const blobs = new Blobs({ ...shared, listings, standings, proofs });
-  const tags = new Tags({ ...shared, standings, blobs });
+  const tags = new Tags({ ...shared, standings });
   const referrers = new Referrers({ ...shared, standings });
-  const gate = new ContentGate((upstream) => deps.rulesOf(upstream));
-  const catalog = new Catalog({ ...deps, standings, gate });
+  const gate = new ContentGate((upstream) => deps.rulesOf(upstream), listings);
+  const access = new AccessGate(deps);
+  const catalog = new Catalog({ ...deps, standings, gate, access });
   const upstreamOf = (name: string): Upstream => {
     const upstream = deps.upstreams.get(name);
     if (upstream === undefined) {
@@ -119,38 +130,77 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
     }
     return upstream;
   };
+  /** Throws why a platform is not served, to those who may know what is held. */
+  const keepBack = async (
+    upstream: Upstream,
+    call: ProxyCall & Admitted & { readonly repo: RepoRef },
+    denial: AccessDeniedError | undefined,
+  ): Promise<void> => {
+    if (denial !== undefined) {
+      await orDenied(standings.admit(call.repo, upstream, () => anythingHeld(repositories, call.repo, call), call));
+      throw denial;
+    }
+  };
   return {
     async manifest(call) {
-      gate.manifest(call.repo, call.reference);
-      const answer = await answers.answer(upstreamOf(call.repo.upstream), call);
+      const { repo, reference } = call;
+      const admission = await access.admit(call.caller.identity, repo, reference);
+      gate.manifest(repo, reference);
+      const upstream = upstreamOf(repo.upstream);
+      const admitted = { ...call, access: admission };
+      if (reference.kind === "digest") {
+        await keepBack(upstream, admitted, await gate.manifestPlatform(repo, reference.digest, call));
+      }
+      const answer = await orDenied(answers.answer(upstream, admitted));
+      if (answer.cache.outcome === "miss" && answer.bytes !== undefined) {
+        admission.fetched?.(answer.size);
+      }
       // A tag, or an index on behalf of an older client, may have led to what is denied by its digest.
-      gate.content(call.repo, answer.digest);
+      gate.content(repo, answer.digest);
+      if (reference.kind === "tag") {
+        await keepBack(upstream, admitted, await gate.manifestPlatform(repo, answer.digest, call));
+      }
       return answer;
     },
     async blob(call) {
-      gate.content(call.repo, call.digest);
-      return await blobs.answer(upstreamOf(call.repo.upstream), call);
+      const { repo, digest } = call;
+      const admission = await access.admit(call.caller.identity, repo, undefined);
+      gate.content(repo, digest);
+      const upstream = upstreamOf(repo.upstream);
+      const admitted = { ...call, access: admission };
+      await keepBack(upstream, admitted, await gate.blobPlatform(repo, digest, call));
+      return await orDenied(blobs.answer(upstream, admitted));
     },
     async tags(call) {
-      gate.repository(call.repo);
-      const answer = await tags.answer(upstreamOf(call.repo.upstream), call);
-      return { ...answer, tags: gate.filter(call.repo, answer.tags, (tag) => ({ kind: "tag", tag })) };
+      const { repo, caller } = call;
+      const admission = await access.admit(caller.identity, repo, undefined);
+      gate.repository(repo);
+      const answer = await orDenied(tags.answer(upstreamOf(repo.upstream), { ...call, access: admission }));
+      const served = gate.filter(repo, answer.tags, (tag) => ({ kind: "tag", tag }));
+      return { ...answer, tags: served.filter((tag) => access.lists(caller.identity, repo, { kind: "tag", tag })) };
     },
     async referrers(call) {
-      gate.manifest(call.repo, { kind: "digest", digest: call.digest });
-      const answer = await referrers.answer(upstreamOf(call.repo.upstream), call);
+      const reference: Reference = { kind: "digest", digest: call.digest };
+      const admission = await access.admit(call.caller.identity, call.repo, reference);
+      gate.manifest(call.repo, reference);
+      const upstream = upstreamOf(call.repo.upstream);
+      const answer = await orDenied(referrers.answer(upstream, { ...call, access: admission }));
       const byDigest = ({ digest }: Referrer): Reference => ({ kind: "digest", digest });
       return { ...answer, referrers: gate.filter(call.repo, answer.referrers, byDigest) };
     },
     catalog: async (call) => await catalog.answer(call),
     async refreshTag(repo, tag, o) {
+      const frozen = access.frozen(repo.upstream);
+      if (frozen !== undefined) {
+        throw frozen.error();
+      }
       const upstream = upstreamOf(repo.upstream);
       const standing = (await standings.recorded(repo, upstream, o)) ?? UNKNOWN;
       return await byTag.refresh({ repo, upstream, standing }, tag, o);
     },
     heldManifest: async (digest, o) => await manifests.read(digest, o),
     memory,
-    knowledge: { standings, memory, askedSince: (repo, tag) => byTag.askedSince(repo, tag) },
+    knowledge: { standings, access, memory, askedSince: (repo, tag) => byTag.askedSince(repo, tag) },
     forget(digest) {
       manifests.forget(digest);
       listings.forget(digest);
@@ -158,4 +208,13 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
     },
     stop: async () => await background.stop(),
   };
+}
+
+/** What the caller is told where nothing is held and the upstream is not asked on its behalf. */
+async function orDenied<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    throw error instanceof WithheldError ? error.denial : error;
+  }
 }

@@ -9,6 +9,7 @@ import { formatRepo, type RepoRef } from "../oci/reference.ts";
 import { formatReferrers, type Referrer, referrersOfType } from "../oci/referrers.ts";
 import type { ReferrersRecord, Repositories } from "../storage/repositories.ts";
 import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
+import type { Admitted } from "./access-gate.ts";
 import type { CacheInfo, ReferrersAnswer, ReferrersCall } from "./answers.ts";
 import { type Background, LATE, waitAtMost } from "./background.ts";
 import { decideFreshness, type FreshnessDecision, type FreshnessFacts, type StaleReason } from "./freshness.ts";
@@ -71,7 +72,7 @@ export class Referrers {
   }
 
   /** Rejects with the upstream's fault where nothing that is known may be served. */
-  async answer(upstream: Upstream, call: ReferrersCall): Promise<ReferrersAnswer> {
+  async answer(upstream: Upstream, call: ReferrersCall & Admitted): Promise<ReferrersAnswer> {
     const { repo, digest, artifactType } = call;
     const standing = await this.#deps.standings.admit(repo, upstream, async () => ({ kind: "digest", digest }), call);
     const { list, cache } = await this.#find({ repo, upstream, standing }, digest, call);
@@ -85,7 +86,7 @@ export class Referrers {
     return { referrers, visibility: standing.visibility, cache };
   }
 
-  async #find(target: Target, digest: Digest, call: CallOptions): Promise<Told> {
+  async #find(target: Target, digest: Digest, call: CallOptions & Admitted): Promise<Told> {
     const known = await this.#look(target.repo, digest, call);
     const decision = this.#decide(target, known, "not-yet");
     if (decision.do === "fresh") {
@@ -97,7 +98,9 @@ export class Referrers {
     if (decision.do === "refuse") {
       throw known.absence ?? new Error(`${written(target.repo, digest)} was refused without a reason`);
     }
-    return await this.#wait(target, digest, known, this.#ask(target, digest, call), call);
+    const { withheld } = call.access;
+    const asking = withheld === undefined ? this.#ask(target, digest, call) : Promise.reject(withheld.error());
+    return await this.#wait(target, digest, known, asking, call);
   }
 
   /** Waits for the upstream's answer for as long as that is better than what is known. */

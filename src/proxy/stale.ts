@@ -48,6 +48,8 @@ function why(upstream: string, reason: StaleReason, error: UpstreamError | undef
       return `${upstream} could not be asked with the configured credential (${described(error)})`;
     case "budget-low":
       return `little is left of the pull quota at ${upstream}, so that it is not asked for anything newer`;
+    case "withheld":
+      return error?.message ?? `${upstream} is not asked`;
   }
 }
 

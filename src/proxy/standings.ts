@@ -5,16 +5,21 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
 import { waitFor } from "../base/wait-for.ts";
-import type { AccessConfig, FreshnessConfig } from "../config/types.ts";
+import type { FreshnessConfig } from "../config/types.ts";
 import { formatReference, formatRepo, type Reference, type RepoRef } from "../oci/reference.ts";
 import { StorageError } from "../storage/blob-store.ts";
 import type { RepoRecord, Repositories } from "../storage/repositories.ts";
 import { type Upstream, UpstreamError } from "../upstream/upstream.ts";
+import type { Admitted } from "./access-gate.ts";
 import type { Caller, Visibility } from "./answers.ts";
+import { anythingHeld } from "./anything-held.ts";
 import { type Background, LATE, waitAtMost } from "./background.ts";
+import { decideFreshness, type FreshnessDecision, type FreshnessFacts } from "./freshness.ts";
 import { decideProof } from "./proof.ts";
+import { contentFacts } from "./proofs.ts";
 import { recorded } from "./recorded.ts";
 import { type Memory, saysNo } from "./remembered.ts";
+import type { Withheld } from "./withheld.ts";
 
 /** What is known of a repository as a whole. */
 export interface Standing {
@@ -37,7 +42,6 @@ export interface StandingsDeps {
   readonly repositories: Repositories;
   readonly memory: Memory;
   readonly background: Background;
-  access(): AccessConfig;
   freshnessOf(upstream: string): FreshnessConfig;
   readonly clock: Clock;
   readonly log: Log;
@@ -61,6 +65,7 @@ export class Standings {
   readonly #deps: StandingsDeps;
   readonly #asking = new SingleFlight<Standing | undefined>();
   readonly #askingUnread = new SingleFlight<boolean>();
+  readonly #renewing = new SingleFlight<void>();
   /** What storage has said of repositories lately, for when it says nothing. */
   readonly #seen: LRUCache<string, Visibility>;
 
@@ -69,27 +74,26 @@ export class Standings {
     this.#seen = new LRUCache({ max: MAX_SEEN, ttl: VISIBILITY_TTL_MS, ttlResolution: 0, perf: deps.clock });
   }
 
-  /** True where the caller may have what is not public. */
-  mayReadPrivate(caller: Caller): boolean {
-    return this.#deps.access().privateToAnonymous || caller.account !== undefined;
-  }
-
   /**
    * The repository's standing, if the caller may read it. `reference` gives something of the repository to ask its upstream
-   * for, and is called only when it has to be asked.
+   * for, and is called only when it has to be asked. For a caller on whose behalf nothing is fetched the upstream is asked about
+   * what is held only, and only whether it may be read; where it is frozen, nothing.
    *
-   * @throws AccessDeniedError before anything else about the repository could show
+   * @throws AccessDeniedError before anything else about the repository could show; WithheldError where nothing is known of it
    */
   async admit(
     repo: RepoRef,
     upstream: Upstream,
     reference: () => Promise<Reference | undefined>,
-    call: CallOptions & { readonly caller: Caller },
+    call: CallOptions & Admitted & { readonly caller: Caller },
   ): Promise<Standing> {
-    const standing = await this.#of(repo, upstream, reference, call);
+    const { withheld, readsPrivate, privateKey } = call.access;
+    const held = (): Promise<Reference | undefined> => anythingHeld(this.#deps.repositories, repo, call);
+    const asked = withheld === undefined ? reference : withheld.frozen ? async () => undefined : held;
+    const standing = await this.#of(repo, upstream, asked, call);
     const decision = decideProof({
       visibility: standing.visibility,
-      mayReadPrivate: this.mayReadPrivate(call.caller),
+      mayReadPrivate: readsPrivate,
       held: false,
       linked: false,
       listed: false,
@@ -98,14 +102,60 @@ export class Standings {
       upstream: repo.upstream,
     });
     if (decision.do === "deny") {
+      const who = call.caller.identity.account ?? "anonymous callers";
       throw new AccessDeniedError(
         "private",
-        decision.key,
-        `${formatRepo(repo)} is not public at its registry; Weir gives it to anonymous callers only where ${decision.key} is true`,
+        privateKey,
+        `${formatRepo(repo)} is not public at its registry; Weir gives it to ${who} only where ${privateKey} is true`,
         { repository: formatRepo(repo) },
       );
     }
-    return standing;
+    if (withheld !== undefined && standing === UNKNOWN) {
+      throw withheld.error();
+    }
+    return withheld === undefined || standing.visibility === "public"
+      ? standing
+      : await this.#renewed({ repo, upstream, standing }, withheld, held, call);
+  }
+
+  /** The right to what is private is kept current for those as well who get nothing newer than what is held. */
+  async #renewed(
+    { repo, upstream, standing }: { readonly repo: RepoRef; readonly upstream: Upstream; readonly standing: Standing },
+    withheld: Withheld,
+    held: () => Promise<Reference | undefined>,
+    call: CallOptions,
+  ): Promise<Standing> {
+    const { background, clock, freshnessOf } = this.#deps;
+    const decide = (asked: FreshnessFacts["asked"]): FreshnessDecision =>
+      decideFreshness(contentFacts(standing, asked, freshnessOf(repo.upstream), clock.now()));
+    if (decide("not-yet").do === "fresh") {
+      return standing;
+    }
+    const reference = withheld.frozen ? undefined : await held();
+    if (reference === undefined) {
+      // Frozen, the upstream's last word stands; that was none, or a "no", where nothing is proved.
+      if (!withheld.frozen || standing.provedAtMs === 0) {
+        throw withheld.error();
+      }
+    } else {
+      const asking = background.own((signal) =>
+        this.#renewing.run(formatRepo(repo), { signal }, async (shared) => {
+          const o = { ...call, signal: shared };
+          await this.watch(repo, standing, o, () => upstream.headManifest(repo.repository, reference, o));
+        }),
+      );
+      try {
+        await waitFor(asking, call.signal);
+      } catch (error) {
+        if (saysNo(error)) {
+          throw withheld.error();
+        }
+        if (!(error instanceof UpstreamError) || standing.provedAtMs === 0 || decide(error.fault).do !== "stale") {
+          throw error;
+        }
+      }
+    }
+    return { ...standing, provedAtMs: clock.now() };
   }
 
   /** What is known without asking anybody; undefined where nothing is, or storage cannot tell. */

@@ -6,9 +6,10 @@ import type { FreshnessConfig } from "../config/types.ts";
 import { formatRepo, type Reference } from "../oci/reference.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import { type TagPage, type Upstream, UpstreamError } from "../upstream/upstream.ts";
-import type { TagsAnswer, TagsCall } from "./answers.ts";
+import type { Admitted } from "./access-gate.ts";
+import type { TagsCall as ClientsTagsCall, TagsAnswer } from "./answers.ts";
+import { anythingHeld } from "./anything-held.ts";
 import type { Background } from "./background.ts";
-import type { Blobs } from "./blobs.ts";
 import { decideFreshness } from "./freshness.ts";
 import type { Target } from "./manifests-by-digest.ts";
 import { pageOf } from "./paging.ts";
@@ -19,13 +20,14 @@ import type { Standings } from "./standings.ts";
 export interface TagsDeps {
   readonly repositories: Repositories;
   readonly standings: Standings;
-  readonly blobs: Blobs;
   readonly memory: Memory;
   readonly stale: Stale;
   readonly background: Background;
   freshnessOf(upstream: string): FreshnessConfig;
   readonly clock: Clock;
 }
+
+type TagsCall = ClientsTagsCall & Admitted;
 
 /** Tag lists: the upstream's own pages, and what is held of them when it is in trouble. */
 export class Tags {
@@ -60,6 +62,10 @@ export class Tags {
 
   async #page({ repo, upstream, standing }: Target, call: TagsCall): Promise<TagPage> {
     const { standings, memory, background, freshnessOf } = this.#deps;
+    const { withheld } = call.access;
+    if (withheld !== undefined) {
+      throw withheld.error();
+    }
     const absence = await memory.absence("tags", repo, "");
     if (absence !== undefined) {
       throw absence;
@@ -108,7 +114,7 @@ export class Tags {
 
   /** A tag to ask for as nobody: one that is held, or the first of the upstream's list. */
   async #something(upstream: Upstream, call: TagsCall): Promise<Reference | undefined> {
-    const held = await this.#deps.blobs.anythingHeld(call.repo, call);
+    const held = await anythingHeld(this.#deps.repositories, call.repo, call);
     if (held !== undefined) {
       return held;
     }

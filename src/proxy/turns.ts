@@ -35,21 +35,25 @@ export function createTurns({ leases, clock, random }: TurnsDeps): Turns {
       const latest = { ...o, latest: true };
       const untilMs = clock.now() + PATIENCE_MS;
       const step = o.trail?.begin("lease", { name });
-      for (let pauseMs = LOOK_MS; ; pauseMs = Math.min(LONGEST_LOOK_MS, pauseMs * 2)) {
-        const acquired = await leases.acquire(name, o);
-        if ("lease" in acquired) {
-          step?.end({ outcome: "ours" });
-          try {
-            return await work(latest);
-          } finally {
-            await acquired.lease.release();
+      try {
+        for (let pauseMs = LOOK_MS; ; pauseMs = Math.min(LONGEST_LOOK_MS, pauseMs * 2)) {
+          const acquired = await leases.acquire(name, o);
+          if ("lease" in acquired) {
+            step?.end({ outcome: "ours" });
+            try {
+              return await work(latest);
+            } finally {
+              await acquired.lease.release();
+            }
           }
+          if (clock.now() >= untilMs) {
+            step?.end({ outcome: "waited in vain" });
+            return await work(latest);
+          }
+          await clock.sleep(pauseMs * (0.5 + random() / 2), o.signal);
         }
-        if (clock.now() >= untilMs) {
-          step?.end({ outcome: "waited in vain" });
-          return await work(latest);
-        }
-        await clock.sleep(pauseMs * (0.5 + random() / 2), o.signal);
+      } finally {
+        step?.end({ outcome: "given up" });
       }
     },
   };

@@ -21,7 +21,7 @@ export interface DocumentBound {
  */
 export async function readDocument(
   upstream: string,
-  answer: Answer,
+  answer: Pick<Answer, "url" | "headers" | "body">,
   bound: DocumentBound,
   clock: Clock,
   o: CallOptions,

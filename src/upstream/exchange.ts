@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { quote } from "../base/quote.ts";
+import { traceFields } from "../base/trail.ts";
 import type { Breakers } from "./breakers.ts";
 import type { HeaderView } from "./header-view.ts";
 import type { Lane, Side, Transport, TransportResponse } from "./transport.ts";
@@ -124,7 +125,7 @@ export class Exchange {
     step: { url: URL; side: Side; authorization: string | undefined; hop: number },
     o: CallOptions,
   ): Promise<Answer> {
-    const { upstream, transport, breakers, clock, observer } = this.#deps;
+    const { upstream, registry, transport, breakers, clock, observer } = this.#deps;
     const { url, side, authorization, hop } = step;
     const watch = breakers.admit(url.origin, ask);
     const startedMs = clock.now();
@@ -136,13 +137,22 @@ export class Exchange {
       range: ask.headers.range,
       hop,
     });
+    const place = told?.trail.place;
     let receivedBytes = 0;
     let settled = false;
-    const report = (status: number | undefined, fault: UpstreamFault | undefined, durationMs: number): void => {
+    let closed = false;
+    const over = (): void => {
+      if (settled && closed) told?.end({ bytes: receivedBytes });
+    };
+    const report = (
+      status: number | undefined,
+      fault: UpstreamFault | undefined,
+      durationMs: number,
+      detail?: string,
+    ): void => {
       if (!settled) {
         settled = true;
-        told?.end({});
-        told?.add({ status, fault });
+        told?.add({ fault });
         observer.exchange({
           upstream,
           kind: ask.kind,
@@ -150,10 +160,13 @@ export class Exchange {
           url: shownUrl(url),
           status,
           fault,
+          ...(detail === undefined ? {} : { detail }),
           durationMs,
           requestId: o.requestId,
+          ...traceFields(place),
           hop,
         });
+        over();
       }
     };
     let response: TransportResponse;
@@ -161,7 +174,12 @@ export class Exchange {
       response = await transport.send({
         method: ask.method,
         url,
-        headers: authorization === undefined ? ask.headers : { ...ask.headers, authorization },
+        headers: {
+          ...ask.headers,
+          ...(authorization === undefined ? {} : { authorization }),
+          // Where a redirect or a realm leads elsewhere, nobody needs to know which request it is for.
+          ...(url.origin === registry.origin ? place?.headers() : {}),
+        },
         ...(ask.body === undefined ? {} : { body: ask.body }),
         ...(ask.headersMs === undefined ? {} : { headersMs: ask.headersMs }),
         lane: ask.lane,
@@ -175,14 +193,19 @@ export class Exchange {
       });
     } catch (error) {
       watch.failed(error);
-      report(undefined, error instanceof UpstreamError ? error.fault : undefined, clock.now() - startedMs);
+      const failure = error instanceof UpstreamError ? error : undefined;
+      report(undefined, failure?.fault, clock.now() - startedMs, failure?.message);
+      told?.end({});
       throw error;
     }
     const durationMs = clock.now() - startedMs;
     watch.responded(response);
-    told?.end({ status: response.status });
+    told?.add({ status: response.status, answeredMs: durationMs });
     if (told !== undefined) {
-      response.body.once("close", () => told.add({ bytes: receivedBytes }));
+      response.body.once("close", () => {
+        closed = true;
+        over();
+      });
     }
     return {
       status: response.status,

@@ -90,10 +90,20 @@ export class TokenService {
     if (cached !== undefined && this.#deps.clock.now() < cached.usedUntilMs) {
       return { value: cached.value, fresh: false };
     }
-    const { value } = await this.#flights.run(key, o, (signal) =>
-      withRetries(this.#deps, signal, () => this.#logIn(request, key, { ...o, signal })),
-    );
-    return { value, fresh: true };
+    const { realm, scopes } = request;
+    const step = o.trail?.detail?.begin("token", { realm: shownUrl(realm), scopes: scopes.join(" ") });
+    const asking = step === undefined ? o : { ...o, trail: step.trail };
+    try {
+      const { value, shared, begunIn } = await this.#flights.run(key, asking, (signal) =>
+        withRetries(this.#deps, signal, () => this.#logIn(request, key, { ...asking, signal })),
+      );
+      if (shared) step?.joins(begunIn);
+      step?.end({ shared });
+      return { value, fresh: true };
+    } catch (error) {
+      step?.end({ fault: error instanceof UpstreamError ? error.fault : undefined });
+      throw error;
+    }
   }
 
   /** Forgets a token that the registry refused, unless a newer one has taken its place. */

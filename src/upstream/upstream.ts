@@ -134,6 +134,7 @@ export interface TagPage {
  * - `connect`, `tls`, `timeout`: no answer; `status`: a 5xx or another status that makes no sense here
  * - `bad-answer`: an answer that is not what the protocol promises (HTML, wrong digest, too large, bad range)
  * - `refused`: a redirect, realm or address that Weir does not follow
+ * - `withheld`: nothing was asked, since Weir may not ask on that caller's behalf
  */
 export type UpstreamFault =
   | "absent"
@@ -145,7 +146,11 @@ export type UpstreamFault =
   | "timeout"
   | "status"
   | "bad-answer"
-  | "refused";
+  | "refused"
+  | "withheld";
+
+/** Faults that asking again later does not mend. */
+const CLEAR: ReadonlySet<UpstreamFault> = new Set(["absent", "denied", "credential", "refused", "withheld"]);
 
 export interface UpstreamErrorOptions {
   readonly status?: number;
@@ -187,9 +192,7 @@ export class UpstreamError extends Error {
 
   /** True where asking again later can help: the upstream is in trouble, rather than clear about a "no". */
   get trouble(): boolean {
-    return (
-      this.fault !== "absent" && this.fault !== "denied" && this.fault !== "credential" && this.fault !== "refused"
-    );
+    return !CLEAR.has(this.fault);
   }
 }
 
@@ -229,9 +232,14 @@ export interface UpstreamExchange {
   readonly status: number | undefined;
   /** Why there was no response, or why it was not accepted. */
   readonly fault: UpstreamFault | undefined;
+  /** The same in a sentence, where there was no response; safe to show. */
+  readonly detail?: string;
   /** From sending to response headers, milliseconds. */
   readonly durationMs: number;
   readonly requestId: string | undefined;
+  /** Of the exchange's own span, where it is traced. */
+  readonly traceId?: string;
+  readonly spanId?: string;
   /** How many redirects stood before this exchange. */
   readonly hop: number;
 }

@@ -12,12 +12,20 @@ const MAX_DYNAMIC = 256;
 export interface Upstreams {
   /** Undefined for a name that is neither configured nor allowed by `routing.dynamic`. */
   get(name: string): Upstream | undefined;
+  /** Those that are configured, in their order, and then those that were made for other hosts; makes none. */
+  all(): readonly UpstreamInUse[];
   /**
    * Makes the upstreams of another configuration; those that it leaves as they are stay, with their tokens, connections and
    * breakers. Throws when one cannot be made. Nothing changes until the result is put in force.
    */
   prepare(configs: readonly UpstreamConfig[]): PreparedUpstreams;
   close(): Promise<void>;
+}
+
+export interface UpstreamInUse {
+  readonly upstream: Upstream;
+  /** Not in the configuration, but allowed by `routing.dynamic`. */
+  readonly dynamic: boolean;
 }
 
 /** The configured upstreams to be, by name, compared with those that are. */
@@ -59,6 +67,11 @@ export function createUpstreams({ create, allowsDynamic, createDynamic }: Upstre
       dynamic.set(name, fresh);
       return fresh;
     },
+    all() {
+      const inConfig = [...configured.values()].map(({ upstream }) => ({ upstream, dynamic: false }));
+      const made = [...dynamic.entries()].filter(([name]) => !configured.has(name) && allowsDynamic(name));
+      return [...inConfig, ...made.map(([, upstream]) => ({ upstream, dynamic: true }))];
+    },
     prepare(configs) {
       const next = new Map(
         configs.map((config): [string, Configured] => {
@@ -89,7 +102,13 @@ export function createUpstreams({ create, allowsDynamic, createDynamic }: Upstre
 }
 
 /** The same for two configurations if an upstream made of one serves for the other. Freshness and content are the proxy's business. */
-function identityOf({ freshness: _freshness, allow: _allow, deny: _deny, ...config }: UpstreamConfig): string {
+function identityOf({
+  freshness: _freshness,
+  allow: _allow,
+  deny: _deny,
+  platforms: _platforms,
+  ...config
+}: UpstreamConfig): string {
   const { ca, cert, key } = config.tls;
   return fingerprint([config, [ca, cert, key].map(contentHash)]);
 }

@@ -80,6 +80,8 @@ describe("a broken rule is named", () => {
       "prom-client: it belongs in src/telemetry",
     ],
     ["pino", "src/compose.ts", `import pino from "pino"`, "pino: it belongs in src/telemetry"],
+    ["jose", "src/http/x.ts", `import { jwtVerify } from "jose"`, "jose: it belongs in src/access"],
+    ["bcrypt", "src/compose.ts", `const bcrypt = await import("bcrypt")`, "bcrypt: it belongs in src/access"],
     ["zod", "src/http/x.ts", `import { z } from "zod"`, "zod: it belongs in src/config"],
     ["yaml", "src/commands/x.ts", `import { parse } from "yaml"`, "yaml: it belongs in src/config"],
     ["commander", "src/compose.ts", `import { Command } from "commander"`, "commander: it belongs in src/main.ts"],

@@ -43,6 +43,7 @@ const FENCES: readonly { readonly vendor: RegExp; readonly inside: RegExp; reado
   },
   { vendor: /^(keyv|@keyv\/.*)$/, inside: /^src\/state\//, place: "src/state" },
   { vendor: /^(prom-client|pino|@opentelemetry\/.*)$/, inside: /^src\/telemetry\//, place: "src/telemetry" },
+  { vendor: /^(bcrypt|jose)$/, inside: /^src\/access\//, place: "src/access" },
   { vendor: /^(zod|yaml)$/, inside: /^src\/config\//, place: "src/config" },
   {
     vendor: /^commander$/,

@@ -20,12 +20,14 @@ export function repositoriesContract(o: { name: string; create(): Promise<SmallO
     let objects: SmallObjects;
     let puts: string[];
     let malformed: string[];
+    let changes: string[];
     let repositories: Repositories;
 
     beforeEach(async () => {
       objects = await o.create();
       puts = [];
       malformed = [];
+      changes = [];
       const counted: SmallObjects = {
         get: (key, options) => objects.get(key, options),
         put(key, bytes, options) {
@@ -40,7 +42,10 @@ export function repositoriesContract(o: { name: string; create(): Promise<SmallO
         ...silentLog,
         debug: (fields: Readonly<Record<string, unknown>>) => malformed.push(String(fields.key)),
       };
-      repositories = createRepositories(counted, log);
+      repositories = createRepositories(counted, log, {
+        linking() {},
+        changed: (repo, how) => changes.push(`${how} ${formatRepo(repo)}`),
+      });
     });
 
     async function write(key: string, text: string): Promise<void> {
@@ -278,6 +283,55 @@ export function repositoriesContract(o: { name: string; create(): Promise<SmallO
       expect(await repositories.getBlobRecord(TWO, call)).toBeUndefined();
       expect(await repositories.getRepoRecord(NGINX, call)).toBeUndefined();
       expect(await listed(repositories.referrersSubjects(NGINX, call))).toEqual([]);
+    });
+
+    test("the names of tags come without their links being read, broken ones among them", async () => {
+      await repositories.putTag(NGINX, "1.27", { digest: ONE, checkedAtMs: 1 }, call);
+      await write(layout.tagLinkKey(NGINX, "broken"), "");
+      const names: string[] = [];
+      for await (const name of repositories.tagNames(NGINX, call)) names.push(name);
+      expect(names.sort()).toEqual(["1.27", "broken"]);
+      for await (const name of repositories.tagNames(OTHER, call)) expect.unreachable(name);
+    });
+
+    test("a repository is linked as long as it has a link to anything, and one inside another is not the other", async () => {
+      const inner: RepoRef = { ...NGINX, repository: "library/nginx/inner" };
+      const isLinked = (repo: RepoRef): Promise<boolean> => repositories.isLinked(repo, call);
+      await repositories.linkLayer(inner, ONE, call);
+      expect([await isLinked(NGINX), await isLinked(inner), await isLinked(OTHER)]).toEqual([false, true, false]);
+      await repositories.linkRevision(OTHER, ONE, call);
+      await repositories.putTag(OTHER, "1", { digest: ONE, checkedAtMs: 1 }, call);
+      expect(await isLinked(OTHER)).toBe(true);
+      await repositories.unlinkLayer(inner, ONE, call);
+      expect(await isLinked(inner)).toBe(false);
+      await repositories.unlinkRevision(OTHER, ONE, call);
+      expect(await isLinked(OTHER)).toBe(true);
+      await repositories.deleteTag(OTHER, "1", call);
+      expect(await isLinked(OTHER)).toBe(false);
+    });
+
+    test("whoever observes hears of what was written or is gone, and of nothing that was so already", async () => {
+      const heard = (): string[] => changes.splice(0);
+      await repositories.linkLayer(NGINX, ONE, call);
+      await repositories.linkRevision(NGINX, TWO, call);
+      expect(heard()).toEqual(["came docker.io/library/nginx", "came docker.io/library/nginx"]);
+      await repositories.linkLayer(NGINX, ONE, call);
+      await repositories.linkRevision(NGINX, TWO, call);
+      expect(heard()).toEqual([]);
+      await repositories.putTag(NGINX, "1", { digest: TWO, checkedAtMs: 1 }, call);
+      expect(heard()).toEqual(["came docker.io/library/nginx"]);
+      // Checked again, it means the same.
+      await repositories.putTag(NGINX, "1", { digest: TWO, checkedAtMs: 2 }, call);
+      expect(heard()).toEqual([]);
+      await repositories.putTag(NGINX, "1", { digest: ONE, checkedAtMs: 3 }, call);
+      const record = { visibility: "public", visibilityAtMs: 1, provedAtMs: 0 } as const;
+      await repositories.putRepoRecord(OTHER, record, call);
+      expect(heard()).toEqual(["came docker.io/library/nginx", "came quay.io/library/nginx"]);
+      await repositories.deleteTag(NGINX, "1", call);
+      await repositories.deleteTag(NGINX, "1", call);
+      await repositories.unlinkLayer(NGINX, ONE, call);
+      await repositories.unlinkRevision(NGINX, TWO, call);
+      expect(heard()).toEqual(Array(3).fill("left docker.io/library/nginx"));
     });
 
     test("of two processes that move a tag at once, either wins, and the record is never the loser's", async () => {

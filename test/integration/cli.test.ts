@@ -130,6 +130,24 @@ describe("check", () => {
     expect(JSON.parse(json.stdout)).toMatchObject({ ok: false, problems: [{ path: "server.listne" }, {}, {}] });
   });
 
+  test("looks at the files by which clients sign in, and names the line that is wrong", async () => {
+    const config = { access: { mode: ["htpasswd", "token"], htpasswd: { file: "people" } } };
+    await writeFile(join(cwd, "w.yaml"), JSON.stringify(config));
+    const absent = await weir(["check", "--config", "w.yaml"]);
+    expect(absent).toMatchObject({ code: 1, stdout: "" });
+    expect(absent.stderr).toContain(`  access.htpasswd.file: ${join(cwd, "people")} does not exist\n`);
+    await writeFile(join(cwd, "people"), "# people\nalice:hunter2\n");
+    const wrong = await weir(["check", "--config", "w.yaml", "--json"]);
+    expect(JSON.parse(wrong.stdout).problems).toEqual([
+      { path: "access.htpasswd.file", message: expect.stringContaining("line 2: the password of") },
+    ]);
+    expect(wrong.stdout).not.toContain("hunter2");
+    await writeFile(join(cwd, "people"), `alice:$2y$05$${"a".repeat(53)}\n`);
+    expect(await weir(["check", "--config", "w.yaml"])).toMatchObject({ code: 0, stderr: "" });
+    // Nothing is made for a check, a key neither.
+    expect((await readdir(cwd)).sort()).toEqual(["people", "w.yaml"]);
+  });
+
   test("a file that is not there is a problem", async () => {
     expect(await weir(["check"], { WEIR_CONFIG: "no.yaml" })).toMatchObject({
       code: 1,

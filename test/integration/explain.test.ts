@@ -326,6 +326,30 @@ test("denied by a rule: the key that decides", async () => {
   expect(request.error?.message).toContain("upstreams.docker.io.deny[1]");
 });
 
+test("frozen, and rules about anonymous callers: what the next pull gets, and by which key", async () => {
+  await holding();
+  const upstreams = { "docker.io": { ...hubUpstream(hub), frozen: true } };
+  await weir.configure({ upstreams });
+  clock.advance(2 * HOUR);
+  expect(await explain()).toMatchObject({
+    access: { withheldBy: "upstreams.docker.io.frozen" },
+    next: { does: "serve-stale", reason: "withheld" },
+  });
+  expect((await pull()).headers.warning).toContain("upstreams.docker.io.frozen is true");
+  expect((await explain("app:2")).next).toMatchObject({ does: "deny", key: "upstreams.docker.io.frozen" });
+  const request = await report(await pull("library/app/manifests/2"));
+  expect(request).toMatchObject({ line: { status: 403 }, error: { code: "DENIED" } });
+  expect(request.error?.message).toContain("upstreams.docker.io.frozen is true");
+
+  await weir.configure({ access: { rules: [{ effect: "allow", accounts: ["alice"] }] } });
+  expect(await explain()).toMatchObject({
+    access: { closedBy: "access.rules" },
+    next: { does: "deny", key: "access.rules" },
+  });
+  expect((await explain()).words.join("\n")).toContain("kept from clients that have not signed in by access.rules");
+  expect(hub.ledger).toEqual([]);
+});
+
 describe("a private repository", () => {
   const credentials = [{ label: "ci", username: "weir", password: "right-hunter2" }];
 

@@ -212,6 +212,21 @@ describe.each(BOTH)("%s", (_, running) => {
     expect((await command(["refresh", "docker.io/library/none"])).stdout).toContain("no tag is held");
   });
 
+  test("pin, unpin, and what is pinned", async () => {
+    expect(await command(["pin", "hub.example/app:1"])).toMatchObject({
+      code: 0,
+      stdout: "pinned docker.io/library/app:1\n",
+    });
+    expect(await last("pin", "app:1")).toEqual({ done: true, pin: "docker.io/library/app:1", changed: false });
+    // A command that ends at once has not counted what is held, and says nothing of what would go when.
+    if (running) expect((await command(["explain", "app:1"])).stdout).toContain("never: weir pin keeps it");
+    expect((await command(["pin"])).stdout).toMatch(/^docker\.io\/library\/app:1 {2}weir pin, since \S+Z\n$/);
+    expect((await command(["unpin", "app:1"])).stdout).toBe("unpinned docker.io/library/app:1\n");
+    expect(await last("pin")).toEqual({ done: true, pins: [] });
+    expect((await command(["pin", "app:!"])).code).toBe(2);
+    expect(hub.ledger).toEqual([]);
+  });
+
   test("what is no reference is told in one sentence, with 2", async () => {
     for (const args of [
       ["purge", "https://docker.io/app"],

@@ -63,7 +63,7 @@ function askedMirror(ctx: Koa.Context, source: SetupSource): Mirror {
 }
 
 /** What the asker calls this machine; undefined for a header that is no host, which must not get into a script. */
-function requestedHost(ctx: Koa.Context): URL | undefined {
+export function requestedHost(ctx: Koa.Context): URL | undefined {
   const url = `http://${ctx.host}`;
   return isHost(ctx.host) && URL.canParse(url) ? new URL(url) : undefined;
 }

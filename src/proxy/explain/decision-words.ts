@@ -63,6 +63,8 @@ function whyStale(reason: StaleReason, { known, asked, config, nowMs }: Freshnes
       return `the upstream could not be asked with the configured credential (${asked}): what is held is served`;
     case "budget-low":
       return "little is left of the pull quota (freshness.whenBudgetLow): what is held is served";
+    case "withheld":
+      return "the upstream is not asked: what is held is served";
   }
 }
 

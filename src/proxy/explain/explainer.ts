@@ -1,4 +1,5 @@
 import type { ContentRules } from "../../access/content-rules.ts";
+import type { Identity } from "../../access/identity.ts";
 import type { CallOptions } from "../../base/call.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Ttl } from "../../config/freshness-match.ts";
@@ -9,17 +10,17 @@ import type { BlobStore } from "../../storage/blob-store.ts";
 import type { Repositories } from "../../storage/repositories.ts";
 import type { Outlook } from "../../upstream/outlook.ts";
 import type { Upstream } from "../../upstream/upstream.ts";
-import type { Caller } from "../answers.ts";
+import type { AccessGate, AccessOutlook } from "../access-gate.ts";
 import type { Fills } from "../fills.ts";
 import { decideFreshness, type FreshnessFacts } from "../freshness.ts";
 import { Listings } from "../listings.ts";
+import { type NamedPin, pinning } from "../operator-pins.ts";
 import { decideProof, type ProofFacts } from "../proof.ts";
 import { proofFacts } from "../proof-facts.ts";
 import { contentFacts } from "../proofs.ts";
 import { fillDomain } from "../provenance.ts";
 import type { Memory } from "../remembered.ts";
 import type { Room } from "../room.ts";
-import type { Pin } from "../room-pins.ts";
 import type { KnownStanding, Standings } from "../standings.ts";
 import { type Knowledge, latestOf, lookAtTag, tagFacts } from "../tag-knowledge.ts";
 import { parseSelection, type UpstreamNames } from "../upkeep/selection.ts";
@@ -43,14 +44,15 @@ export interface ExplainerDeps {
   /** What is below the room: looking must not make anything look used. */
   readonly store: Pick<BlobStore, "open" | "stat">;
   readonly repositories: Repositories;
-  readonly standings: Pick<Standings, "known" | "mayReadPrivate">;
+  readonly standings: Pick<Standings, "known">;
+  readonly access: Pick<AccessGate, "outlook">;
   readonly memory: Pick<Memory, "head" | "absence">;
   /** Since when a tag is being asked for; milliseconds since the epoch. */
   askedSince(repo: RepoRef, tag: string): number | undefined;
   readonly fills: Pick<Fills, "get">;
   readonly room: Pick<Room, "prospect">;
-  /** `storage.pins`, as written and as compiled. */
-  pins(): readonly (Pin & { readonly text: string })[];
+  /** Those of `storage.pins` and the operator's. */
+  pins(o: CallOptions): Promise<readonly NamedPin[]>;
   freshnessOf(upstream: string): FreshnessConfig;
   ttlOf(repo: RepoRef, tag: string): Ttl;
   rulesOf(upstream: string): ContentRules;
@@ -59,7 +61,7 @@ export interface ExplainerDeps {
 }
 
 /** Whoever has not signed in: what such a client gets, everybody gets. */
-const ANYBODY: Caller = { account: undefined, client: "" };
+const ANYBODY: Identity = { account: undefined, groups: [], via: "anonymous", address: undefined, grants: undefined };
 
 interface Subject {
   readonly repo: RepoRef;
@@ -87,7 +89,8 @@ export class Explainer {
     const knowledge = reference.kind === "tag" ? await this.#look(repo, reference.tag, o) : undefined;
     const digest = reference.kind === "digest" ? reference.digest : knowledge && latestOf(knowledge)?.digest;
     const content = digest && (await this.#content(subject, digest, o));
-    const access = this.#access(subject, content);
+    const anybody = this.#deps.access.outlook(ANYBODY, repo, reference);
+    const access = this.#access(subject, anybody, content);
     const nowMs = this.#deps.clock.now();
     const facts = (asked: FreshnessFacts["asked"]): FreshnessFacts =>
       knowledge !== undefined && reference.kind === "tag"
@@ -111,7 +114,10 @@ export class Explainer {
         upstream: repo.upstream,
         known: upstream !== undefined,
         deniedBy: access.deniedBy,
-        proof: await this.#proof(subject, content, o),
+        ruledOutBy: anybody.deniedBy,
+        privateKey: anybody.privateKey,
+        withheldBy: anybody.withheldBy,
+        proof: await this.#proof(subject, anybody, content, o),
         facts,
         isHeld:
           knowledge === undefined ? content?.held === true : knowledge.held !== undefined && tag?.named === undefined,
@@ -227,7 +233,11 @@ export class Explainer {
     return fill && { position: fill.position, size: fill.size };
   }
 
-  #access({ repo, reference, standing }: Subject, content: ExplainedContent | undefined): ExplainedAccess {
+  #access(
+    { repo, reference, standing }: Subject,
+    anybody: AccessOutlook,
+    content: ExplainedContent | undefined,
+  ): ExplainedAccess {
     const rules = this.#deps.rulesOf(repo.upstream);
     const isBlob = reference.kind === "digest" && content?.kind === "blob";
     const deniedBy =
@@ -235,39 +245,29 @@ export class Explainer {
       (content === undefined ? undefined : rules.content(repo.repository, content.digest));
     const { visibility, provedAtMs } = standing.standing;
     const isKnown = standing.stands || standing.recorded;
-    const proof = decideProof({ ...this.#admission(standing), visibility, upstream: repo.upstream });
+    const proof = decideProof({ ...admissionFacts(anybody), visibility, upstream: repo.upstream });
     return {
       deniedBy,
       visibility: isKnown ? visibility : "unknown",
       visibilityAtMs: standing.atMs,
       provedAtMs: visibility === "private" && provedAtMs !== 0 ? provedAtMs : undefined,
       proofTtlMs: this.#deps.freshnessOf(repo.upstream).proofTtlMs,
-      closedBy: isKnown && proof.do === "deny" ? proof.key : undefined,
-    };
-  }
-
-  /** As the admission of a caller has it, before anything else of the repository counts. */
-  #admission({ standing }: KnownStanding): Omit<ProofFacts, "upstream"> {
-    return {
-      visibility: standing.visibility,
-      mayReadPrivate: this.#deps.standings.mayReadPrivate(ANYBODY),
-      held: false,
-      linked: false,
-      listed: false,
-      confirmed: false,
-      provenance: undefined,
+      closedBy: anybody.deniedBy ?? (isKnown && proof.do === "deny" ? anybody.privateKey : undefined),
+      withheldBy: anybody.withheldBy,
     };
   }
 
   async #proof(
     { repo, standing }: Subject,
+    anybody: AccessOutlook,
     content: ExplainedContent | undefined,
     o: CallOptions,
   ): Promise<ProofFacts | undefined> {
     if (!standing.stands) {
       return undefined;
     }
-    const admission = { ...this.#admission(standing), upstream: repo.upstream };
+    const { visibility } = standing.standing;
+    const admission = { ...admissionFacts(anybody), visibility, upstream: repo.upstream };
     if (content === undefined) {
       return admission;
     }
@@ -294,18 +294,27 @@ export class Explainer {
     const blobs = content === undefined ? [] : [content, ...content.platforms, ...allBlobs(content)];
     const digests = [...new Set(blobs.filter(({ held }) => held).map(({ digest }) => digest))];
     const prospect = digests.length === 0 ? undefined : await this.#deps.room.prospect(digests, o);
-    const pin = this.#deps
-      .pins()
-      .find(
-        ({ repository, tag }) =>
-          repository(repo) && (tag === undefined || (reference.kind === "tag" && tag(reference.tag))),
-      );
-    return prospect && { ...prospect, pin: pin?.text };
+    if (prospect === undefined) return undefined;
+    const tag = reference.kind === "tag" ? reference.tag : undefined;
+    const pin = pinning(await this.#deps.pins(o), repo, { tag, digest: content?.digest });
+    return { ...prospect, pin: pin?.text, pinnedBy: pin?.from };
   }
 }
 
 const NO_CREDENTIAL: Pick<Upstream, "hasCredential"> = { hasCredential: () => false };
 const NO_BUDGET: Pick<Upstream, "budgetLow"> = { budgetLow: () => false };
+
+/** As the admission of a caller has it, before anything else of the repository counts. */
+function admissionFacts({ readsPrivate }: AccessOutlook): Omit<ProofFacts, "upstream" | "visibility"> {
+  return {
+    mayReadPrivate: readsPrivate,
+    held: false,
+    linked: false,
+    listed: false,
+    confirmed: false,
+    provenance: undefined,
+  };
+}
 
 /** Every blob that is listed, of all platforms. */
 function allBlobs(content: ExplainedContent): ExplainedContent["blobs"] {

@@ -36,8 +36,10 @@ export interface ExplainedAccess {
   /** Of what is private: when the upstream last let Weir read it. */
   readonly provedAtMs: number | undefined;
   readonly proofTtlMs: number;
-  /** The key that keeps what is private from clients that have not signed in; undefined where they get it. */
-  readonly closedBy: "access.privateToAnonymous" | undefined;
+  /** The key that keeps it from clients that have not signed in; undefined where they get it. */
+  readonly closedBy: string | undefined;
+  /** The key that keeps the upstream from being asked on their behalf; undefined where it is asked. */
+  readonly withheldBy: string | undefined;
 }
 
 export interface ExplainedTag {
@@ -114,6 +116,8 @@ export interface ExplainedEndpoint {
 }
 
 export interface ExplainedRoom extends Prospect {
-  /** The one of `storage.pins` that keeps the reference. */
+  /** The one of `storage.pins`, or of the operator's pins, that keeps the reference. */
   readonly pin: string | undefined;
+  /** Where that one stands; undefined without one. */
+  readonly pinnedBy: "storage.pins" | "operator" | undefined;
 }

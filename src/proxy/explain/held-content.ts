@@ -60,7 +60,8 @@ export async function blobOf(
 
 const NO_PARTS: Pick<ParsedManifest, "children" | "blobs"> = { children: [], blobs: [] };
 
-function parsed({ bytes }: HeldManifest): Pick<ParsedManifest, "children" | "blobs"> {
+/** What it lists; nothing where it is no manifest that can be read. */
+export function parsed({ bytes }: HeldManifest): Pick<ParsedManifest, "children" | "blobs"> {
   try {
     return parseManifest(bytes);
   } catch (error) {
@@ -72,6 +73,6 @@ function parsed({ bytes }: HeldManifest): Pick<ParsedManifest, "children" | "blo
 }
 
 /** What stands there is the manifest's word: it is cut to what names of systems take. */
-function named(platform: Platform | undefined): string | undefined {
+export function named(platform: Platform | undefined): string | undefined {
   return platform && `${platform.os.slice(0, 32)}/${platform.architecture.slice(0, 32)}`;
 }

@@ -29,6 +29,10 @@ export interface NextPullFacts {
   readonly upstream: string;
   readonly known: boolean;
   readonly deniedBy: string | undefined;
+  /** The rule that keeps it from anonymous clients, and the keys that keep what is private and the upstream from them. */
+  readonly ruledOutBy: string | undefined;
+  readonly privateKey: string;
+  readonly withheldBy: string | undefined;
   /** Undefined where it has to be asked first whether the repository is public. */
   readonly proof: ProofFacts | undefined;
   /** The facts of the decision about the tag, or about content by its digest. */
@@ -55,15 +59,22 @@ export function nextPull(f: NextPullFacts): NextPull {
     const why = `no upstream is called ${f.upstream}: every client is refused with 404`;
     return { ...NOTHING, does: "refuse", why: [why] };
   }
+  if (f.ruledOutBy !== undefined) {
+    const why = `a client that has not signed in is refused with 403: ${f.ruledOutBy}`;
+    return { ...NOTHING, does: "deny", key: f.ruledOutBy, why: [why] };
+  }
+  if (f.proof !== undefined && decideProof(f.proof).do === "deny") {
+    const why = `a client that has not signed in is refused with 403, since the repository is private: ${f.privateKey}`;
+    return { ...NOTHING, does: "deny", key: f.privateKey, why: [why] };
+  }
+  if (f.withheldBy !== undefined) {
+    return withheld(f, f.withheldBy);
+  }
   if (f.proof === undefined) {
     const why = `${f.upstream} is asked without a credential whether the repository is public, since that is not known, or was asked too long ago`;
     return { ...NOTHING, does: "ask", asks: "visibility", why: [why] };
   }
   const proof = decideProof(f.proof);
-  if (proof.do === "deny") {
-    const why = `a client that has not signed in is refused with 403, since the repository is private: ${proof.key}`;
-    return { ...NOTHING, does: "deny", key: proof.key, why: [why] };
-  }
   const facts = f.facts("not-yet");
   const decision = decideFreshness(facts);
   switch (decision.do) {
@@ -86,6 +97,20 @@ export function nextPull(f: NextPullFacts): NextPull {
     case "wait":
       return f.isHeld || f.byHead ? ask(f, told(decision, facts).why) : fetch(f, told(decision, facts).why);
   }
+}
+
+/** What is held is served as it is, and nothing else. */
+function withheld(f: NextPullFacts, key: string): NextPull {
+  const facts = f.facts("not-yet");
+  const decision = decideFreshness(facts);
+  if (f.isHeld && decision.do === "fresh") {
+    return serve(told(decision, facts).why);
+  }
+  const without = f.facts("withheld");
+  const then = decideFreshness(without);
+  return f.isHeld && then.do === "stale"
+    ? serveStale(then, told(then, without).why)
+    : { ...NOTHING, does: "deny", key, why: [`it is not held, and the upstream is not asked: 403, ${key}`] };
 }
 
 function serve(why: string): NextPull {

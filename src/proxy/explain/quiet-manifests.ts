@@ -19,11 +19,11 @@ export function quietManifests(
 ): Pick<HeldManifests, "read"> {
   return {
     async read(digest, o): Promise<HeldManifest | undefined> {
+      const bytes = await quietBytes(store, digest, o);
+      if (bytes === undefined) {
+        return undefined;
+      }
       try {
-        const bytes = await readBytes(store, digest, o);
-        if (bytes === undefined || digestOf(bytes, digestAlgorithm(digest)) !== digest) {
-          return undefined;
-        }
         const record = await repositories.getManifestRecord(digest, o);
         return { digest, bytes, mediaType: record?.mediaType ?? inferMediaType(parseManifest(bytes), undefined) };
       } catch (error) {
@@ -34,6 +34,23 @@ export function quietManifests(
       }
     },
   };
+}
+
+/** A small held blob as it is, in the same way; undefined where it is not held, or damaged. */
+export async function quietBytes(
+  store: Pick<BlobStore, "open">,
+  digest: Digest,
+  o: CallOptions,
+): Promise<Uint8Array | undefined> {
+  try {
+    const bytes = await readBytes(store, digest, o);
+    return bytes !== undefined && digestOf(bytes, digestAlgorithm(digest)) === digest ? bytes : undefined;
+  } catch (error) {
+    if (error instanceof StorageError) {
+      return undefined;
+    }
+    throw error;
+  }
 }
 
 async function readBytes(

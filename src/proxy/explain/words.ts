@@ -94,7 +94,7 @@ function fillLine({ digest, fill }: ExplainedBlob): readonly Line[] {
 }
 
 function accessLines(access: ExplainedAccess, nowMs: number): readonly Line[] {
-  const { deniedBy, visibility, visibilityAtMs, provedAtMs, proofTtlMs, closedBy } = access;
+  const { deniedBy, visibility, visibilityAtMs, provedAtMs, proofTtlMs, closedBy, withheldBy } = access;
   const ago = (ms: number): string => `${humanTime(nowMs - ms)} ago`;
   const asked = visibilityAtMs === undefined ? "" : `, asked ${ago(visibilityAtMs)}`;
   const proof =
@@ -105,6 +105,9 @@ function accessLines(access: ExplainedAccess, nowMs: number): readonly Line[] {
     ["access", deniedBy === undefined ? "no rule denies it" : `denied by ${deniedBy}`],
     ["visibility", `${visibility}${asked}${proof}`],
     ...(closedBy === undefined ? [] : [["", `kept from clients that have not signed in by ${closedBy}`] as const]),
+    ...(withheldBy === undefined
+      ? []
+      : [["", `the upstream is not asked for clients that have not signed in: ${withheldBy}`] as const]),
   ];
 }
 
@@ -144,10 +147,11 @@ function quotaText(
 }
 
 function evictionText(room: ExplainedRoom, nowMs: number): string {
-  const { pin, pinned, usedAtMs, blobsBefore, bytesBefore, usedBytes, evictsAboveBytes, agedAtMs } = room;
+  const { pin, pinnedBy, pinned, usedAtMs, blobsBefore, bytesBefore, usedBytes, evictsAboveBytes, agedAtMs } = room;
   const used = `last used ${humanTime(nowMs - usedAtMs)} ago`;
   if (pin !== undefined || pinned) {
-    return `never: storage.pins keeps it${pin === undefined ? "" : ` (${pin})`}; ${used}`;
+    const by = pinnedBy === "operator" ? "weir pin" : "storage.pins";
+    return `never: ${pin === undefined ? "a pin keeps it" : `${by} keeps it (${pin})`}; ${used}`;
   }
   const queue = `${counted(blobsBefore, "blob")} (${humanBytes(bytesBefore)}) would go before its first`;
   const limit =

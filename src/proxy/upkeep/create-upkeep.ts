@@ -9,6 +9,7 @@ import type { StoreInspector } from "../../storage/inspector.ts";
 import type { Repositories } from "../../storage/repositories.ts";
 import type { VerifyEvent } from "../../storage/verify.ts";
 import type { Background } from "../background.ts";
+import type { OperatorPins } from "../operator-pins.ts";
 import type { RunningProxy } from "../proxy.ts";
 import type { Room } from "../room.ts";
 import { collectGarbage } from "./gc.ts";
@@ -17,7 +18,14 @@ import { refreshTags } from "./refresh.ts";
 import type { Savings } from "./savings.ts";
 import { parseSelection, type UpstreamNames } from "./selection.ts";
 import { gatherStats } from "./stats.ts";
-import { DEFAULT_VERIFY_RATE, type Explanations, type ImportRequest, type Upkeep, UpkeepError } from "./upkeep.ts";
+import {
+  DEFAULT_VERIFY_RATE,
+  type Explanations,
+  type ImportRequest,
+  type ListedPin,
+  type Upkeep,
+  UpkeepError,
+} from "./upkeep.ts";
 
 export interface UpkeepDeps {
   readonly blobs: BlobStore;
@@ -28,6 +36,9 @@ export interface UpkeepDeps {
   removed(digest: Digest): void;
   readonly savings: Savings;
   readonly explanations: Explanations;
+  readonly pins: Pick<OperatorPins, "read" | "pin" | "unpin">;
+  /** `storage.pins`, as written. */
+  configuredPins(): readonly string[];
   /** Undefined where the store cannot be looked through file by file. */
   readonly inspector: StoreInspector | undefined;
   /** Undefined as {@link inspector}. */
@@ -89,6 +100,21 @@ export function createUpkeep(deps: UpkeepDeps): Upkeep {
     },
     async *explainRequest({ requestId, ...o }) {
       yield await deps.explanations.request(requestId, o);
+    },
+    async *pin({ reference, ...o }) {
+      const { pin, added } = await deps.pins.pin(reference, o);
+      yield { done: true, pin, changed: added };
+    },
+    async *unpin({ reference, ...o }) {
+      const { pin, removed } = await deps.pins.unpin(reference, o);
+      yield { done: true, pin, changed: removed };
+    },
+    async *pins(o) {
+      const configured = deps.configuredPins().map((pin): ListedPin => {
+        return { pin, from: "storage.pins", sinceMs: undefined };
+      });
+      const own = (await deps.pins.read(o)).map(({ text, from, sinceMs }): ListedPin => ({ pin: text, from, sinceMs }));
+      yield { done: true, pins: [...configured, ...own] };
     },
     import: (o) =>
       alone("import", () => {

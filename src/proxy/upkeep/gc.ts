@@ -17,6 +17,8 @@ export interface GcSummary {
   readonly count: number;
   readonly bytes: number;
   readonly byReason: Readonly<Partial<Record<GcReason, { readonly count: number; readonly bytes: number }>>>;
+  /** What goes later, unless it is used: it is in none of the others. Left out where there is none. */
+  readonly marked?: { readonly count: number; readonly bytes: number };
 }
 
 export type GcEvent = GcCandidate | GcSummary;
@@ -39,7 +41,14 @@ export async function* collectGarbage(
   const byReason: Partial<Record<GcReason, { count: number; bytes: number }>> = {};
   let count = 0;
   let bytes = 0;
+  const marked = { count: 0, bytes: 0 };
   for await (const candidate of candidates(deps, o)) {
+    if (candidate.markedMs !== undefined) {
+      marked.count += 1;
+      marked.bytes += candidate.bytes;
+      yield candidate;
+      continue;
+    }
     const before = byReason[candidate.reason];
     byReason[candidate.reason] = {
       count: (before?.count ?? 0) + 1,
@@ -49,7 +58,7 @@ export async function* collectGarbage(
     bytes += candidate.bytes;
     yield candidate;
   }
-  yield { done: true, dryRun: o.dryRun, count, bytes, byReason };
+  yield { done: true, dryRun: o.dryRun, count, bytes, byReason, ...(marked.count > 0 ? { marked } : {}) };
 }
 
 async function* candidates(

@@ -22,10 +22,36 @@ export interface Upkeep {
   purge(o: CallOptions & { readonly reference: string; readonly dryRun: boolean }): AsyncIterable<PurgeEvent>;
   refresh(o: CallOptions & { readonly reference: string }): AsyncIterable<RefreshEvent>;
   import(o: CallOptions & ImportRequest): AsyncIterable<ImportEvent>;
+  /** What the reference means stays from now on, whether or not it is held yet, as if it stood in `storage.pins`. */
+  pin(o: CallOptions & { readonly reference: string }): AsyncIterable<PinEvent>;
+  /** Takes back what {@link pin} has said, by the same reference. What `storage.pins` says stands. */
+  unpin(o: CallOptions & { readonly reference: string }): AsyncIterable<PinEvent>;
+  /** Everything that is pinned, and by whom. */
+  pins(o: CallOptions): AsyncIterable<PinsListed>;
   /** What is known of one image, and what its next pull would do. Asks no upstream, and changes nothing. */
   explain(o: CallOptions & { readonly reference: string }): AsyncIterable<Explanation>;
   /** What became of the requests with an `X-Request-Id`. */
   explainRequest(o: CallOptions & { readonly requestId: string }): AsyncIterable<RequestExplanation>;
+}
+
+export interface PinEvent {
+  readonly done: true;
+  /** The reference as it was understood: `docker.io/library/nginx:1.27` for `nginx:1.27`. */
+  readonly pin: string;
+  /** False where it was pinned already, or was not. */
+  readonly changed: boolean;
+}
+
+export interface PinsListed {
+  readonly done: true;
+  readonly pins: readonly ListedPin[];
+}
+
+export interface ListedPin {
+  readonly pin: string;
+  readonly from: "storage.pins" | "operator";
+  /** Since when; milliseconds since the epoch; undefined for what the configuration says. */
+  readonly sinceMs: number | undefined;
 }
 
 /** Whoever answers clients, as far as it can tell what it does. */

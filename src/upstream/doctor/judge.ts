@@ -212,6 +212,8 @@ export function judgeFault(
         error.message,
         "the registry is in trouble, or something on the way answers for it: ask its operator",
       );
+    case "withheld":
+      return failed(error.message, "change the key that the message names");
   }
 }
 

@@ -61,7 +61,13 @@ export function testClock(): TestClock {
   };
 }
 
-export const LIMITS: LimitsConfig = { manifestSize: 4 << 20, requestHeaders: 64 << 10, responseHeaders: 64 << 10 };
+export const LIMITS: LimitsConfig = {
+  manifestSize: 4 << 20,
+  requestHeaders: 64 << 10,
+  responseHeaders: 64 << 10,
+  connections: 1000,
+  connectionsPerClient: 1000,
+};
 
 export const PASSWORD = "hunter2-s3cret";
 
@@ -112,6 +118,8 @@ export function openUpstream(
     redirects: { allow: [] },
     allow: [],
     deny: [],
+    platforms: [],
+    frozen: false,
     proxy: "none",
     freshness: {
       defaultMs: 0,

@@ -87,8 +87,8 @@ describe("problems", () => {
   });
 
   test("a key that is not built yet", () => {
-    expect(problemsOf({ WEIR_TELEMETRY_OTLP_ENDPOINT: "http://a" })).toEqual([
-      expect.stringMatching(/^telemetry\.otlpEndpoint: .*not built yet.*\(set by WEIR_TELEMETRY_OTLP_ENDPOINT\)$/),
+    expect(problemsOf({ WEIR_SERVER_ACCEL_REDIRECT: "true" })).toEqual([
+      expect.stringMatching(/^server\.accelRedirect: .*not built yet.*\(set by WEIR_SERVER_ACCEL_REDIRECT\)$/),
     ]);
   });
 

@@ -19,6 +19,7 @@ const FIXED: Readonly<Record<string, readonly [unknown, unknown]>> = {
   "server.publicUrl": ["http://a.example", "http://b.example"],
   "server.tls.cert": ["a.pem", "b.pem"],
   "server.tls.key": ["a.key", "b.key"],
+  "server.tls.clientCa": ["a.ca", "b.ca"],
   "server.trustedProxies": [[], ["10.0.0.0/8"]],
   "admin.allow": [[], ["10.0.0.0/8"]],
   "admin.listen": ["127.0.0.1:5001", "127.0.0.1:5002"],
@@ -65,6 +66,11 @@ const FIXED: Readonly<Record<string, readonly [unknown, unknown]>> = {
   "limits.manifestSize": ["1MiB", "2MiB"],
   "limits.requestHeaders": ["16KiB", "32KiB"],
   "limits.responseHeaders": ["16KiB", "32KiB"],
+  "limits.connections": [100, 200],
+  "limits.connectionsPerClient": [10, 20],
+  "telemetry.otlpEndpoint": ["http://a:4318", "http://b:4318"],
+  "telemetry.otlpHeaders": [{ authorization: "a" }, { authorization: "b" }],
+  "telemetry.sampleRatio": [0.1, 0.2],
   "shutdown.grace": ["1s", "2s"],
 };
 
@@ -93,7 +99,12 @@ const FLEET_BESIDE = {
 
 /** What one key needs that another could not have. */
 function besideOf(key: string): unknown {
-  const common = { ...BESIDE, ...FLEET_BESIDE, storage: { s3: S3_BESIDE } };
+  const common = {
+    ...BESIDE,
+    ...FLEET_BESIDE,
+    storage: { s3: S3_BESIDE },
+    telemetry: { otlpEndpoint: "http://c:4318" },
+  };
   if (key === "state.redis.nodes") return withValueAt(common, ["state", "redis", "sentinel"], "main");
   return key === "storage.filesystem.shared" ? withValueAt(common, ["storage", "spool", "dir"], "spool") : common;
 }

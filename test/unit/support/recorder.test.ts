@@ -43,6 +43,7 @@ test("A4 U2 a secret that gets where it does not belong fails a test that does n
     "in a log line of a Weir within the process": expect.stringContaining("a secret stands in a log line"),
     "in the output of a process": expect.stringContaining("a secret stands in the output"),
     "a token in the body of an error": expect.stringContaining("a secret stands in the body of an error"),
+    "in what a collector of traces is sent": expect.stringContaining("stands in what was sent to the collector"),
     "in a page for operators": expect.stringContaining("a secret stands in what weir check says"),
     "an Authorization header to the blob store": expect.stringContaining("brought credentials to a host that none"),
     "a cookie to the registry": expect.stringContaining("brought a cookie"),

@@ -82,6 +82,23 @@ export class Blobs {
     const { repositories, standings } = this.#deps;
     const standing = await standings.admit(repo, upstream, () => anythingHeld(repositories, repo, call), call);
     const target: Target = { repo, upstream, standing };
+    for (;;) {
+      const ended = this.#ended(target, digest);
+      const answer = await this.#look(target, call);
+      if (answer !== undefined) {
+        return answer;
+      }
+      const filled = call.head ? await this.#describe(target, call) : await this.#fill(target, call, ended);
+      if (filled !== undefined) {
+        return filled;
+      }
+    }
+  }
+
+  /** What is held. Undefined where the upstream is to be asked; rejects where it is known what that would come to. */
+  async #look(target: Target, call: BlobCall): Promise<BlobAnswer | undefined> {
+    const { repo } = target;
+    const { digest } = call;
     const held = await this.#open(digest, call);
     if (held !== undefined) {
       const answer = await this.#fromStore(target, held, call);
@@ -97,7 +114,7 @@ export class Blobs {
     if (absence !== undefined) {
       throw absence;
     }
-    return call.head ? await this.#describe(target, call) : await this.#fill(target, call);
+    return undefined;
   }
 
   /** The blob was deleted: one that comes in its place is looked at anew. */
@@ -247,8 +264,8 @@ export class Blobs {
     if (call.access.withheld !== undefined) {
       throw o.error;
     }
-    const { fill } = await this.#join(target, digest, o.size, call);
-    if (fill.size !== undefined && fill.size !== o.size) {
+    const fill = (await this.#join(target, digest, o.size, call, undefined))?.fill;
+    if (fill === undefined || (fill.size !== undefined && fill.size !== o.size)) {
       throw o.error;
     }
     yield* fill.read(o.from, o.end, { ...call, client: call.caller.client });
@@ -357,14 +374,19 @@ export class Blobs {
     await this.#askNow(target, digest, "proof", o);
   }
 
-  async #fill(target: Target, call: BlobCall): Promise<BlobAnswer> {
+  /** Undefined where a fill has ended since {@link Fills.ended} gave `ended`: the blob may be held by now. */
+  async #fill(target: Target, call: BlobCall, ended: number): Promise<BlobAnswer | undefined> {
     const { repo, standing } = target;
     const { digest } = call;
     const listed = await this.#deps.listings.sizeOf(repo, digest, call);
     if (call.range !== undefined && listed !== undefined) {
       satisfiable(call, listed);
     }
-    const { fill, started } = await this.#join(target, digest, listed, call);
+    const joined = await this.#join(target, digest, listed, call, ended);
+    if (joined === undefined) {
+      return undefined;
+    }
+    const { fill, started } = joined;
     if (call.needsLength && fill.size === undefined) {
       await waitFor(fill.outcome, call.signal);
       // Rejects with what made it fail.
@@ -387,13 +409,21 @@ export class Blobs {
     };
   }
 
-  /** The fill of the blob, ready to be read by this repository's clients. */
+  #ended({ repo, standing }: Target, digest: Digest): number {
+    return this.#deps.fills.ended(fillDomain(standing.visibility, repo.upstream), digest);
+  }
+
+  /**
+   * The fill of the blob, ready to be read by this repository's clients. Undefined as {@link #fill} is, which a caller who has to
+   * have a fill, whatever is held, leaves out `ended` for.
+   */
   async #join(
     target: Target,
     digest: Digest,
     listed: number | undefined,
     call: BlobCall,
-  ): Promise<{ readonly fill: Fill; readonly started: boolean }> {
+    ended: number | undefined,
+  ): Promise<{ readonly fill: Fill; readonly started: boolean } | undefined> {
     const { fills } = this.#deps;
     const { repo, standing } = target;
     const domain = fillDomain(standing.visibility, repo.upstream);
@@ -401,6 +431,9 @@ export class Blobs {
     const known = running && this.#sources.get(running)?.get(formatRepo(repo));
     if (running !== undefined && known === undefined) {
       await this.#proveForFill(target, digest, listed, call);
+    }
+    if (ended !== undefined && fills.get(domain, digest) === undefined && fills.ended(domain, digest) !== ended) {
+      return undefined;
     }
     const source = known ?? this.#sourceOf(target, digest, running !== undefined || listed !== undefined);
     const joined = fills.join(domain, digest, source, {

@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { ByteStream } from "../base/byte-stream.ts";
 import type { CallOptions, OnBehalf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
@@ -66,6 +67,11 @@ export interface Fill {
 /** The fills of this process, one for each (domain, digest). */
 export interface Fills {
   get(domain: string, digest: Digest): Fill | undefined;
+  /**
+   * Another number whenever a fill of the blob has ended: who has not found the blob in the storage, and there is no fill of it now,
+   * looks again if the number is another one than before. The least recent ends are forgotten.
+   */
+  ended(domain: string, digest: Digest): number;
   /** Those that are running, in the order in which they began. */
   all(): Iterable<Fill>;
   /** The running fill of the blob, with `source` added to it, or a new one. */
@@ -130,6 +136,9 @@ export interface FillsDeps {
   readonly committed: (fill: CommittedFill) => Promise<void>;
 }
 
+/** Blobs of which it is known that a fill has ended: far more than end while a request looks in the storage. */
+const MAX_ENDED = 1_000;
+
 /** What is left of a download longer ago than this is not resumed. */
 const LEFTOVER_LIFETIME_MS = 24 * 60 * 60 * 1000;
 
@@ -142,6 +151,8 @@ class FillRegistry implements Fills {
   readonly #tuning: FillTuning;
   readonly #memory: FillMemory;
   readonly #fills = new Map<string, RunningFill>();
+  readonly #ended = new LRUCache<string, number>({ max: MAX_ENDED });
+  #ends = 0;
   readonly #leftovers = new Map<string, Promise<SpoolLeftover | undefined>>();
   readonly #leftoverBytes = new Map<string, number>();
   /** Everything that must end before {@link stop} is done. */
@@ -164,6 +175,10 @@ class FillRegistry implements Fills {
 
   get(domain: string, digest: Digest): Fill | undefined {
     return this.#fills.get(keyOf(domain, digest));
+  }
+
+  ended(domain: string, digest: Digest): number {
+    return this.#ended.get(keyOf(domain, digest)) ?? 0;
   }
 
   all(): Iterable<Fill> {
@@ -193,6 +208,8 @@ class FillRegistry implements Fills {
       leftover: leftover ?? Promise.resolve(undefined),
       onOver: (left) => {
         this.#fills.delete(key);
+        this.#ends += 1;
+        this.#ended.set(key, this.#ends);
         this.#remember(key, left);
       },
     });

@@ -17,6 +17,7 @@ export class FakeFills implements Fills {
   readonly #store: BlobStore;
   readonly #committed: (fill: CommittedFill) => Promise<void>;
   readonly #running = new Map<string, FakeFill>();
+  readonly #ended = new Map<string, number>();
 
   constructor(store: BlobStore, committed: (fill: CommittedFill) => Promise<void>) {
     this.#store = store;
@@ -29,6 +30,10 @@ export class FakeFills implements Fills {
 
   get(domain: string, digest: Digest): Fill | undefined {
     return this.#running.get(`${domain} ${digest}`);
+  }
+
+  ended(domain: string, digest: Digest): number {
+    return this.#ended.get(`${domain} ${digest}`) ?? 0;
   }
 
   all(): Iterable<Fill> {
@@ -54,7 +59,10 @@ export class FakeFills implements Fills {
       await this.#store.put(digest, bytes, { signal: new AbortController().signal });
       await this.#committed({ domain, digest, size: bytes.length, sources: fill.sources });
     });
-    void fill.outcome.then(() => this.#running.delete(key));
+    void fill.outcome.then(() => {
+      this.#running.delete(key);
+      this.#ended.set(key, this.ended(domain, digest) + 1);
+    });
     return { fill, started: true };
   }
 

@@ -55,6 +55,30 @@ function nextJoin(): Promise<void> {
 }
 
 describe("held and not held", () => {
+  test("M1 who looked in the storage just before a download ended looks again, and asks nobody", async () => {
+    const digest = await push(SMALL, { listed: true });
+    const { open } = bench.blobs;
+    const looked = Promise.withResolvers<void>();
+    const over = Promise.withResolvers<void>();
+    // A busy machine: the answer to the first look comes after everything else.
+    Object.assign(bench.blobs, {
+      open: async (asked, o) => {
+        Object.assign(bench.blobs, { open });
+        const nothing = await open(asked, o);
+        looked.resolve();
+        await over.promise;
+        return nothing;
+      },
+    } satisfies Partial<BlobStore>);
+    const late = bench.pull(`${NGINX}@${digest}`);
+    await looked.promise;
+    expect(await bench.pull(`${NGINX}@${digest}`)).toEqual(SMALL);
+    expect(bench.fills.size).toBe(0);
+    over.resolve();
+    expect(await late).toEqual(SMALL);
+    expect(bench.hub.taken()).toHaveLength(1);
+  });
+
   test("a cold blob is one GET for all, the next pull is a hit, also after a restart", async () => {
     const digest = await push(SMALL, { listed: false });
     const answers = await Promise.all(Array.from({ length: 50 }, () => bench.blob(`${NGINX}@${digest}`)));

@@ -22,8 +22,17 @@ export interface SpentBudget {
 /** Callers remembered by this process for when the state that processes share says nothing: some 10 MB when full. */
 const MAX_CALLERS = 10_000;
 
+/** How long this process goes by what it has written itself before it looks for what others have added. */
+const LOOK_AGAIN_MS = 1_000;
+
 /** Enough to tell a caller's thousand repositories apart. */
 const NAME_DIGITS = 12;
+
+interface Own {
+  readonly spent: SpentBudget;
+  /** When it was last held against what the processes share. */
+  readonly lookedAtMs: number;
+}
 
 export interface FetchBudgetsDeps {
   /** What the processes share. */
@@ -46,7 +55,7 @@ export interface FetchBudget {
  */
 export class FetchBudgets {
   readonly #deps: FetchBudgetsDeps;
-  readonly #own: LRUCache<string, SpentBudget>;
+  readonly #own: LRUCache<string, Own>;
   /** One caller's additions follow each other, so that this process loses none of its own. */
   readonly #adding = new KeyedLock<string>();
 
@@ -64,7 +73,7 @@ export class FetchBudgets {
   }
 
   async #spent(config: FetchBudgetConfig, key: string, repo: RepoRef): Promise<AccessDeniedError | undefined> {
-    const known = this.#current(await this.#deps.store.get(key), key);
+    const known = this.#current(await this.#deps.store.get(key, { latest: this.#isLookDue(key) }), key);
     if (known === undefined) {
       return undefined;
     }
@@ -96,14 +105,25 @@ export class FetchBudgets {
       repositories: counts && !known.repositories.includes(name) ? [...known.repositories, name] : known.repositories,
       untilMs: known.untilMs,
     };
-    this.#own.set(key, next);
+    this.#own.set(key, { spent: next, lookedAtMs: clock.now() });
     await store.set(key, next, next.untilMs - clock.now());
+  }
+
+  /** The store believes this process's own word for as long as it is kept, and that of others for a moment only. */
+  #isLookDue(key: string): boolean {
+    const own = this.#own.get(key);
+    const nowMs = this.#deps.clock.now();
+    if (own === undefined || nowMs - own.lookedAtMs < LOOK_AGAIN_MS) {
+      return false;
+    }
+    this.#own.set(key, { ...own, lookedAtMs: nowMs });
+    return true;
   }
 
   /** What is shared, or what this process knows by itself where that is more or nothing is shared. */
   #current(shared: SpentBudget | undefined, key: string): SpentBudget | undefined {
     const nowMs = this.#deps.clock.now();
-    const [known] = [shared, this.#own.get(key)]
+    const [known] = [shared, this.#own.get(key)?.spent]
       .filter((spent) => spent !== undefined)
       .filter(({ untilMs }) => untilMs > nowMs)
       .sort((a, b) => b.bytes - a.bytes);

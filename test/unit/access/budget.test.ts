@@ -3,6 +3,7 @@ import { FetchBudgets, type SpentBudget } from "../../../src/access/budget.ts";
 import { anonymous, type Identity } from "../../../src/access/identity.ts";
 import { silentLog } from "../../../src/base/log.ts";
 import { createMemoryState } from "../../../src/state/memory-state.ts";
+import { lookNear, type Near } from "../../../src/state/near.ts";
 import type { StateStore } from "../../../src/state/state-store.ts";
 import { ManualClock } from "../../support/manual-clock.ts";
 
@@ -87,6 +88,39 @@ describe("several processes", () => {
     await settled(store, "account ci", 1200);
     expect(await budgets.of(CONFIG, CI).spent(REPO)).toMatchObject({ status: 429 });
     expect(await beside.of(CONFIG, CI).spent(REPO)).toMatchObject({ status: 429 });
+  });
+
+  test("C2 one that has counted itself hears within a second of what others count, and asks no more often", async () => {
+    const { clock, store: shared } = bench();
+    const deps = { clock, log: silentLog };
+    let asked = 0;
+    const near = createMemoryState<Near<SpentBudget>>(deps);
+    // As a store over Redis is for one of several.
+    const store: StateStore<SpentBudget> = {
+      get: (key, o) =>
+        lookNear(near, key, o, async () => {
+          asked += 1;
+          return { value: await shared.get(key) };
+        }),
+      async set(key, value, ttlMs) {
+        await near.set(key, { value }, ttlMs);
+        await shared.set(key, value, ttlMs);
+      },
+      delete: async () => {},
+    };
+    const ci = new FetchBudgets({ store, clock }).of(CONFIG, CI);
+    ci.add(REPO, 600);
+    await settled(shared, "account ci", 600);
+    new FetchBudgets({ store: shared, clock }).of(CONFIG, CI).add(REPO, 600);
+    await settled(shared, "account ci", 1200);
+    clock.advance(1_000);
+    asked = 0;
+    expect(await ci.spent(REPO)).toMatchObject({ status: 429 });
+    expect(await ci.spent(REPO)).toMatchObject({ status: 429 });
+    expect(asked).toBe(1);
+    clock.advance(1_000);
+    expect(await ci.spent(REPO)).toMatchObject({ status: 429 });
+    expect(asked).toBe(2);
   });
 
   test("C2 a state that is gone leaves each with what it has counted itself", async () => {

@@ -1,11 +1,12 @@
 /** Callers that sign in, on the running product: private repositories, changes while it runs, restarts, several processes. */
 
 import { once } from "node:events";
-import { readFile, rm, stat, writeFile } from "node:fs/promises";
+import { appendFile, readFile, rm, stat, writeFile } from "node:fs/promises";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { makeSigningKey } from "../../src/access/token-keys.ts";
 import { TOKEN_KEY_KEY } from "../../src/storage/layout.ts";
 import { smallImage } from "../support/images.ts";
 import { type HttpReply, httpRequest } from "../support/network.ts";
@@ -161,6 +162,84 @@ test("the key is made once, for its user only, and outlasts a restart: so do tok
   await until("the file to be read again", async () => (await refresh()).status === 401);
   expect((await get(weir, PRIVATE, `Bearer ${token}`)).status).toBe(401);
   expect((await get(weir, PRIVATE, ALICE)).status).toBe(401);
+});
+
+test("a change of the htpasswd file counts for names that come, go and have another password, without a reload", async () => {
+  const weir = await weirWith({ mode: ["htpasswd", "token"], htpasswd: { file } }, 2);
+  const bob = basic("bob", "of-bob");
+  const changed = basic("alice", "another-of-alice");
+  const { token } = await tokenOf(weir, SCOPE, ALICE);
+  const statuses = (): Promise<readonly number[]> =>
+    Promise.all(
+      [ALICE, changed, bob, `Bearer ${token}`].map(async (by) => {
+        // Of both workers, each of which has the next connection.
+        const [one, other] = [await get(weir, PRIVATE, by), await get(weir, PRIVATE, by)];
+        return one.status === other.status ? one.status : 0;
+      }),
+    );
+  const become = (...expected: readonly number[]): Promise<void> =>
+    until(`${expected}`, async () => (await statuses()).join() === expected.join());
+  await become(200, 401, 401, 200);
+  await appendFile(file, await htpasswd({ bob: "of-bob" }));
+  await become(200, 401, 200, 200);
+  await writeFile(file, await htpasswd({ alice: "another-of-alice", bob: "of-bob" }));
+  await become(401, 200, 200, 401);
+  await writeFile(file, "alice:$apr1$x$y\n");
+  // It is looked at when somebody signs in.
+  await until("the log to tell", async () => {
+    await statuses();
+    return weir.output().includes("line 1: the password of");
+  });
+  await become(401, 200, 200, 401);
+  await writeFile(file, await htpasswd({ alice: "another-of-alice" }));
+  await become(401, 200, 401, 401);
+});
+
+test("A5 the key is rolled over without a token lost: old ones are good while theirs is listed, and not beyond", async () => {
+  const keys = await tempFolder(stack);
+  const [first, second] = [join(keys, "first.pem"), join(keys, "second.pem")];
+  await writeFile(first, makeSigningKey());
+  await writeFile(second, makeSigningKey());
+  const access = (key: string, oldKeys: readonly string[]): Sections => ({
+    mode: ["htpasswd", "token"],
+    htpasswd: { file },
+    token: { key, oldKeys },
+  });
+  const weir = await weirWith(access(first, []));
+  const inForce = async (key: string, ...oldKeys: readonly string[]): Promise<void> => {
+    const count = (): number => weir.output().split("is in force").length;
+    const before = count();
+    const config = { ...JSON.parse(await readFile(weir.file, "utf8")), ...sections(access(key, oldKeys)) };
+    await writeFile(weir.file, JSON.stringify(config));
+    weir.process.kill("SIGHUP");
+    await until("the change to be in force", () => count() > before);
+  };
+  const refresh = (refresh_token: string): Promise<HttpReply> =>
+    httpRequest(`${weir.url}/auth/token`, {
+      method: "POST",
+      headers: { "content-type": "application/x-www-form-urlencoded" },
+      body: new URLSearchParams({ grant_type: "refresh_token", refresh_token, service: "weir" }).toString(),
+    });
+  const old = await tokenOf(weir, `${SCOPE}&offline_token=true`, ALICE);
+
+  // The next key is made known before anything is signed by it, and the one before stays known for a while.
+  await inForce(first, second);
+  await inForce(second, first);
+  const fresh = await tokenOf(weir, `${SCOPE}&offline_token=true`, ALICE);
+  for (const { token, refresh_token } of [old, fresh]) {
+    expect((await get(weir, PRIVATE, `Bearer ${token}`)).status).toBe(200);
+    expect((await refresh(refresh_token)).status).toBe(200);
+  }
+
+  await inForce(second);
+  const refused = await get(weir, PRIVATE, `Bearer ${old.token}`);
+  expect([refused.status, refused.headers["www-authenticate"]]).toEqual([
+    401,
+    expect.stringContaining("invalid_token"),
+  ]);
+  expect((await refresh(old.refresh_token)).status).toBe(401);
+  expect((await get(weir, PRIVATE, `Bearer ${fresh.token}`)).status).toBe(200);
+  expect((await refresh(fresh.refresh_token)).status).toBe(200);
 });
 
 test("workers take each other's tokens", async () => {

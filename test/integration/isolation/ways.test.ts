@@ -190,11 +190,10 @@ async function expectRow(of: World, name: string, way: Way, sent: Sent, held: bo
     const withHeld = held ? "served" : "access.rules";
     const cell = asIs === "held" ? withHeld : asIs;
     const asked = hub.ledger.length;
-    for (const form of FORMS) {
+    for (const [form, spell] of Object.entries(SPELLINGS).filter(([form]) => FORMS.includes(form))) {
       await Promise.all(
         routesOf(repository).map(async ([what, route]) => {
-          const target = SPELLINGS[form]?.(REPOSITORIES[repository], route.tail) ?? { path: form };
-          const reply = await of.ask(target, route, sent);
+          const reply = await of.ask(spell(REPOSITORIES[repository], route.tail), route, sent);
           const at = [name, repository, form, what];
           expect([...at, found(reply, what, cell)]).toEqual([...at, cell]);
           cells += 1;

@@ -5,6 +5,8 @@ import { baseMediaType, OCI_INDEX, OCI_MANIFEST, SCHEMA1 } from "./media-types.t
 export interface Platform {
   readonly os: string;
   readonly architecture: string;
+  /** Such as `v7`, of `linux/arm/v7`. */
+  readonly variant?: string;
 }
 
 /** An entry of an index. */
@@ -126,15 +128,17 @@ function readDescriptor(value: unknown): [] | [Descriptor] {
 
 function readChild(value: unknown): [] | [PlatformDescriptor] {
   const [descriptor] = readDescriptor(value);
-  return descriptor === undefined ? [] : [{ ...descriptor, platform: readPlatform(value) }];
+  const platform = isObject(value) ? readPlatform(value.platform) : undefined;
+  return descriptor === undefined ? [] : [{ ...descriptor, platform }];
 }
 
-function readPlatform(child: unknown): Platform | undefined {
-  const platform = isObject(child) ? child.platform : undefined;
+/** As an index has it for each of its entries, and the configuration of an image beside other things. */
+export function readPlatform(platform: unknown): Platform | undefined {
   if (!isObject(platform) || typeof platform.os !== "string" || typeof platform.architecture !== "string") {
     return undefined;
   }
-  return { os: platform.os, architecture: platform.architecture };
+  const { os, architecture, variant } = platform;
+  return typeof variant === "string" && variant !== "" ? { os, architecture, variant } : { os, architecture };
 }
 
 function asList(value: unknown): readonly unknown[] {

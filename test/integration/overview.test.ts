@@ -109,7 +109,7 @@ function whatIsHeld(): void {
         held: true,
         mediaType: IMAGE.root.mediaType,
         sizeBytes,
-        platforms: ["linux/amd64", "linux/arm64", "linux/arm"].map((platform) => ({ platform, held: true })),
+        platforms: ["linux/amd64", "linux/arm64", "linux/arm/v7"].map((platform) => ({ platform, held: true })),
         freshness: expect.stringMatching(/^fresh for (1 h|59 min) more$/),
         ruleKey: "freshness.default",
       })),

@@ -72,7 +72,12 @@ export function parsed({ bytes }: HeldManifest): Pick<ParsedManifest, "children"
   }
 }
 
-/** What stands there is the manifest's word: it is cut to what names of systems take. */
+/** `linux/arm/v7`. What stands there is the manifest's word: it is cut to what names of systems take. */
 export function named(platform: Platform | undefined): string | undefined {
-  return platform && `${platform.os.slice(0, 32)}/${platform.architecture.slice(0, 32)}`;
+  if (platform === undefined) return undefined;
+  const { os, architecture, variant } = platform;
+  return [os, architecture, variant]
+    .filter((part) => part !== undefined)
+    .map((part) => part.slice(0, 32))
+    .join("/");
 }

@@ -5,6 +5,7 @@ import type { Ttl } from "../../config/freshness-match.ts";
 import type { FreshnessConfig } from "../../config/types.ts";
 import type { Descriptor } from "../../oci/descriptor.ts";
 import type { Digest } from "../../oci/digest.ts";
+import { readPlatform } from "../../oci/manifest.ts";
 import type { RepoRef } from "../../oci/reference.ts";
 import type { BlobStore } from "../../storage/blob-store.ts";
 import type { Repositories } from "../../storage/repositories.ts";
@@ -153,8 +154,7 @@ export class TagRows {
 /** What an image's configuration says that it runs on; undefined where it does not say, or is none. */
 function platformOf(config: Uint8Array): string | undefined {
   try {
-    const { os, architecture } = JSON.parse(Buffer.from(config).toString("utf8")) as Record<string, unknown>;
-    return typeof os === "string" && typeof architecture === "string" ? named({ os, architecture }) : undefined;
+    return named(readPlatform(JSON.parse(Buffer.from(config).toString("utf8"))));
   } catch {
     return undefined;
   }

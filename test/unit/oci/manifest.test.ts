@@ -44,6 +44,7 @@ test("an index: its entries with their platforms", () => {
     ],
   });
   expect(parsed.shape).toBe("index");
+  expect(parsed.children.map(({ platform }) => platform?.variant)).toEqual(["v8", undefined, undefined, undefined]);
   expect(parsed.children.map(({ platform }) => platform?.architecture)).toEqual([
     "arm64",
     "amd64",

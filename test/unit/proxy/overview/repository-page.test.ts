@@ -96,7 +96,7 @@ describe("a tag", () => {
     const whole = await page();
     expect(whole.rows[0]).toMatchObject({
       sizeBytes: sizeOf(image),
-      platforms: ["linux/amd64", "linux/arm64", "linux/arm"].map((platform) => ({ platform, held: true })),
+      platforms: ["linux/amd64", "linux/arm64", "linux/arm/v7"].map((platform) => ({ platform, held: true })),
     });
     const [child] = image.manifests;
     if (child === undefined) throw new Error("an index has children");

@@ -107,6 +107,17 @@ describe("upstreams.md 12: what an answer tells of limits", () => {
     ).toEqual({ limit: 100, remaining: 76, windowS: 21_600, source: "203.0.113.7" });
   });
 
+  test("Docker Hub: whom it counts is cut to what such names take, and printable", () => {
+    const source = `\u0085${"x".repeat(10_000)}`;
+    expect(
+      told("dockerhub", {
+        "ratelimit-limit": "100;w=21600",
+        "ratelimit-remaining": "76;w=21600",
+        "docker-ratelimit-source": source,
+      })?.source,
+    ).toMatch(/^\??x{99,100}$/);
+  });
+
   test("Docker Hub: no numbers, as on paid accounts and on a 401", () => {
     expect(told("dockerhub", { "docker-ratelimit-source": "203.0.113.7" })).toBeUndefined();
   });

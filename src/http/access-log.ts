@@ -3,8 +3,8 @@ import { printable } from "../base/printable.ts";
 import { traceFields } from "../base/trail.ts";
 import { formatReference } from "../oci/reference.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
-import type { AccessLine, AnsweredRequest, RequestEnd, RequestKind, RequestTrail } from "./observer.ts";
-import type { RoutedCall } from "./route.ts";
+import type { AccessLine, AnsweredRequest, RequestEnd, RequestKind, RequestSubject, RequestTrail } from "./observer.ts";
+import type { RequestLine, RoutedCall } from "./route.ts";
 
 /** What is known of a request so far; from it come the access line and the metrics. */
 export interface RequestRecord {
@@ -79,6 +79,19 @@ export function finishedRequest(
     ...(record.error !== undefined && (!complete || answered.status >= 500) ? { err: record.error } : {}),
   };
   return { answered, line };
+}
+
+/** What is known of a request before it is answered. */
+export function requestSubject({ method, target }: RequestLine, call: RoutedCall): RequestSubject {
+  return {
+    method,
+    path: printable(pathOf(target), MAX_PATH_LENGTH),
+    ns: call.ns,
+    upstream: upstreamOf(call),
+    ...subjectOf(call),
+    kind: kindOf(call),
+    form: call.form,
+  };
 }
 
 const KINDS = {

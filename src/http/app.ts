@@ -6,16 +6,15 @@ import type { Identity } from "../access/identity.ts";
 import { SignInError } from "../access/sign-in-error.ts";
 import type { TokenService } from "../access/token-service.ts";
 import type { Log } from "../base/log.ts";
-import type { Trail } from "../base/trail.ts";
 import { OciError } from "../oci/errors.ts";
 import type { PullThrough } from "../proxy/answers.ts";
-import { finishedRequest, type RequestRecord } from "./access-log.ts";
+import { finishedRequest, type RequestRecord, requestSubject } from "./access-log.ts";
 import { type Answer, NO_CACHE_INFO } from "./answer.ts";
 import { commonHeaders } from "./common-headers.ts";
 import { cacheInfoOf, errorAnswer, toOciError } from "./errors.ts";
 import { answerPull, methodRefused } from "./handlers.ts";
 import type { RequestHandler } from "./listener.ts";
-import type { HttpObserver, RequestTrails } from "./observer.ts";
+import type { HttpObserver, RequestTrail, RequestTrails } from "./observer.ts";
 import { discardBody } from "./request-body.ts";
 import { requestIdOf } from "./request-id.ts";
 import { type RequestLine, type RoutedCall, type RouteTable, routeRequest } from "./route.ts";
@@ -283,11 +282,12 @@ function attempt<T>(work: () => T): { readonly value: T | undefined; get(): T } 
   }
 }
 
-function routeIn(trail: Trail, line: RequestLine, routes: RouteTable): RoutedCall {
+function routeIn(trail: RequestTrail, line: RequestLine, routes: RouteTable): RoutedCall {
   const step = trail.detail?.begin("route", {});
   try {
     const call = routeRequest(line, routes);
     step?.add({ form: call.form, op: call.op });
+    trail.routed(() => requestSubject(line, call));
     return call;
   } finally {
     step?.end({});

@@ -90,8 +90,17 @@ export interface RequestEnd {
   readonly httpVersion: string;
 }
 
+/** What a request asks for, as soon as that is known. */
+export type RequestSubject = Pick<
+  AccessLine,
+  "method" | "path" | "ns" | "upstream" | "repository" | "reference" | "kind"
+> &
+  Pick<RequestEnd, "form">;
+
 /** One request's trail. */
 export interface RequestTrail extends Trail {
+  /** @param subject to be worked out only where somebody wants to know it before the request has ended */
+  routed(subject: () => RequestSubject): void;
   /** It was answered. What goes on behind it may still be told of. */
   ended(end: RequestEnd): void;
 }

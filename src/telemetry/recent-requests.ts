@@ -1,7 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import { printable } from "../base/printable.ts";
 import type { OpenStep, StepFields } from "../base/trail.ts";
-import type { RequestEnd, RequestTrail, RequestTrails } from "../http/observer.ts";
+import type { AccessLine, RequestEnd, RequestSubject, RequestTrail, RequestTrails } from "../http/observer.ts";
 import type { RequestExplanation, RequestReport, RequestStep } from "../proxy/explain/request-report.ts";
 import { requestWords } from "./request-words.ts";
 
@@ -123,6 +123,8 @@ class Kept implements RequestTrail {
   /** Most requests are hits, and have none. */
   #steps: KeptStep[] | undefined;
   #stepsDropped = 0;
+  /** Until it is over: then the end says as much. */
+  #subject: (() => RequestSubject) | undefined;
   #end: RequestEnd | undefined;
 
   constructor(requestId: string, clock: Clock, ring: Ring) {
@@ -156,8 +158,13 @@ class Kept implements RequestTrail {
     };
   }
 
+  routed(subject: () => RequestSubject): void {
+    this.#subject = subject;
+  }
+
   ended(end: RequestEnd): void {
     this.#end = end;
+    this.#subject = undefined;
     const { path, userAgent, repository, reference, client, account } = end.line;
     const texts = [path, userAgent, repository, reference, client, account, end.cache.warning, end.error?.message];
     this.#grow(texts.reduce((bytes, text) => bytes + (text?.length ?? 0), 0));
@@ -171,14 +178,15 @@ class Kept implements RequestTrail {
 
   report(): RequestReport {
     const end = this.#end;
+    const { form, ...subject } = this.#subject?.() ?? { form: end?.form };
     // An error's own text may tell more than a client may know; the log has it.
-    const { err: _, ...line } = end?.line ?? {};
+    const { err: _, ...line }: Partial<AccessLine> = end?.line ?? subject;
     return {
       requestId: this.#requestId,
       startedAtMs: this.#startedAtMs,
       running: end === undefined,
       line,
-      form: end?.form,
+      form,
       cache: { ...end?.cache },
       error: end?.error && { code: end.error.code, message: printable(end.error.message, MAX_TEXT) },
       steps: (this.#steps ?? []).map(({ step, startedAtMs, tookMs, fields }): RequestStep => {

@@ -34,15 +34,17 @@ export function requestWords(requestId: string, requests: readonly RequestReport
 function wordsOf(request: RequestReport, nowMs: number): readonly string[] {
   const { requestId, startedAtMs, running, line, form, cache, error, steps, stepsDropped } = request;
   const lines: (readonly [string, string])[] = [["request", `${requestId}, ${humanTime(nowMs - startedAtMs)} ago`]];
-  if (running) {
-    lines.push(["answer", "not yet: it is under way"]);
-  } else {
+  if (line.path !== undefined) {
     const address = line.client === undefined ? "" : ` by ${line.client}`;
     const client = line.account === undefined ? address : `${address} (signed in as ${line.account})`;
     lines.push(["asked", `${line.method} ${line.path}${line.ns === undefined ? "" : `?ns=${line.ns}`}${client}`]);
-    if (form !== undefined && line.upstream !== undefined) {
-      lines.push(["route", `${subjectOf(line)}, ${FORMS[form]}`]);
-    }
+  }
+  if (form !== undefined && line.upstream !== undefined) {
+    lines.push(["route", `${subjectOf(line)}, ${FORMS[form]}`]);
+  }
+  if (running) {
+    lines.push(["answer", "not yet: it is under way"]);
+  } else {
     lines.push(["answer", answerText(request)]);
     lines.push(["cache", cacheText(cache)]);
     if (cache.warning !== undefined) lines.push(["warning", String(cache.warning)]);

@@ -207,6 +207,9 @@ class SpanRequest implements RequestTrail {
     return this.#trail.begin(step, fields);
   }
 
+  /** The span is sent when it has ended, and says so then. */
+  routed(): void {}
+
   ended(end: RequestEnd): void {
     if (!this.#span.isRecording()) return;
     const { name, attributes, status } = requestWords(end);

@@ -1,5 +1,5 @@
 import type { OpenStep, StepFields, TracePlace, Trail } from "../base/trail.ts";
-import type { RequestEnd, RequestTrail, RequestTrails } from "../http/observer.ts";
+import type { RequestEnd, RequestSubject, RequestTrail, RequestTrails } from "../http/observer.ts";
 
 /** Tells both: the first the steps that are worth telling people, the second all of them. */
 export function teeTrails(first: RequestTrails, second: RequestTrails): RequestTrails {
@@ -83,6 +83,10 @@ class TeeRequest extends Tee implements RequestTrail {
   constructor(first: RequestTrail, second: RequestTrail) {
     super(first, second);
     this.#both = [first, second];
+  }
+
+  routed(subject: () => RequestSubject): void {
+    for (const trail of this.#both) trail.routed(subject);
   }
 
   ended(end: RequestEnd): void {

@@ -1,15 +1,18 @@
 /** `GET /explain`: what the next pull would do, told beforehand, and what a request came to, told afterwards. */
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Explanation } from "../../src/proxy/explain/explanation.ts";
 import type { RequestExplanation, RequestReport } from "../../src/proxy/explain/request-report.ts";
 import { PausingClock, startTestApp, type TestApp } from "../support/app.ts";
+import { findAll, parseHtml, textOf } from "../support/html-tree.ts";
 import { expectStatus, hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { bigImage, multiArchImage, smallImage } from "../support/images.ts";
 import { fillsOver } from "../support/metrics.ts";
 import { type HttpReply, httpRequest } from "../support/network.ts";
 import { tempFolder, until } from "../support/processes.ts";
 import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
+import { basic, htpasswd } from "../support/sign-in.ts";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -163,7 +166,7 @@ test("hit: what is held, by which rule it is fresh, and nobody would be asked; t
     next: { does: "serve" },
   });
   const { platforms = [] } = explanation.content ?? {};
-  expect(platforms.map(({ platform }) => platform)).toContain("linux/amd64");
+  expect(platforms.map(({ platform }) => platform)).toEqual(["linux/amd64", "linux/arm64", "linux/arm/v7"]);
   expect(platforms.flatMap(({ blobs }) => blobs).every(({ held }) => held)).toBe(true);
   expect(explanation.words).toContain("next pull  it is answered from storage, and nobody is asked");
   const request = await report(expectStatus(200, await pull()));
@@ -192,6 +195,12 @@ test("collapsed: who joins says so, in the words of before and after", async () 
   await expect
     .poll(async () => (await admin("/explain.json?request=the-second")).body.toString())
     .toContain('"decision"');
+  const running = (await admin("/explain?request=the-second")).body.toString();
+  expect(running).toContain(`route    ${REF}, by the registry's name in the path\nanswer   not yet: it is under way`);
+  const recent = await admin("/page/pulls");
+  expect(findAll(parseHtml(recent.body.toString()), "tr").map(textOf)).toContainEqual(
+    expect.stringMatching(/^docker\.io\/library\/app:1 GET manifest\s*under way/),
+  );
   late.resolve();
   const [one, two] = [await report(await first), await report(await second)];
   expect([one.cache.outcome, two.cache.outcome]).toEqual(["miss", "collapsed"]);
@@ -282,8 +291,9 @@ test("stale by deadline: the request says that it did not wait any longer", asyn
   const unanswered = request.steps.filter(({ step }) => step === "exchange").at(-1);
   expect([unanswered?.fields.method, unanswered?.tookMs]).toEqual(["HEAD", undefined]);
   expect(request.words.join("\n")).toContain("no answer yet");
-  const { tag } = await explain();
+  const { tag, next } = await explain();
   expect(tag?.askingSinceMs).toBe(clock.now() - 1_500);
+  expect(next.does).toBe("join");
 });
 
 test("negative: the absence is remembered, and told in the upstream's words", async () => {
@@ -348,6 +358,23 @@ test("frozen, and rules about anonymous callers: what the next pull gets, and by
   });
   expect((await explain()).words.join("\n")).toContain("kept from clients that have not signed in by access.rules");
   expect(hub.ledger).toEqual([]);
+});
+
+test("who has signed in is named; what is denied to others says so, and by which rule, before and after", async () => {
+  const file = join(await tempFolder(stack), "htpasswd");
+  await writeFile(file, await htpasswd({ alice: PASSWORD }));
+  const mode = ["anonymous", "htpasswd"];
+  await start({}, { access: { mode, htpasswd: { file }, rules: [{ effect: "allow", accounts: ["alice"] }] } });
+  expect((await explain()).next).toMatchObject({ does: "deny", key: "access.rules" });
+  const refused = await report(await pull());
+  expect(refused).toMatchObject({ line: { status: 401 }, error: { code: "UNAUTHORIZED" }, steps: [] });
+  expect(refused.error?.message).toContain("no rule allows anonymous callers pull of");
+  const signedIn = await report(
+    expectStatus(200, await pull("library/app/manifests/1", { authorization: basic("alice", PASSWORD) })),
+  );
+  expect(signedIn).toMatchObject({ line: { account: "alice" }, cache: { outcome: "miss" } });
+  expect(signedIn.words.join("\n")).toContain("(signed in as alice)");
+  expect((await explain()).next).toMatchObject({ does: "deny", key: "access.rules" });
 });
 
 describe("a private repository", () => {
@@ -437,6 +464,19 @@ test("evicted: which blobs are missing, and when the next would go", async () =>
   expect(next).toMatchObject({ does: "serve" });
   expect(words.join("\n")).toContain("missing 3.0 MiB");
   expect(room?.evictsAboveBytes).toBeCloseTo(0.95 * (2 << 20), -1);
+  const { digest = "" } = content?.blobs.find(({ held }) => !held) ?? {};
+  expect(await explain(`docker.io/library/big@${digest}`)).toMatchObject({
+    content: { held: false },
+    next: { does: "fetch", why: [expect.stringContaining("it is not held")] },
+  });
+  hub.clearLedger();
+  const request = await report(await pull(`library/big/blobs/${digest}`));
+  expect(request).toMatchObject({ cache: { outcome: "miss" }, line: { status: 200 } });
+  expect(request.line.bytes).toBeGreaterThan(3 << 20);
+  expect(exchanges(request)).toContain("GET blob 200");
+  const fill = request.steps.find(({ step }) => step === "fill");
+  expect(fill?.fields).toMatchObject({ digest, started: true });
+  expect(request.words.join("\n")).toContain(`started the download of ${digest}`);
 });
 
 test("what makes no sense is 400, without the token 401, and an unknown request 404", async () => {
@@ -461,8 +501,13 @@ test("what makes no sense is 400, without the token 401, and an unknown request 
 
 test("what an upstream says stays text", async () => {
   await start();
+  const headers = {
+    "ratelimit-limit": "100;w=21600",
+    "ratelimit-remaining": "50;w=21600",
+    "docker-ratelimit-source": "<script>alert(1)</script>",
+  };
   const body = '{"errors":[{"code":"MANIFEST_UNKNOWN","message":"<script>alert(1)</script>\\u001b[31m\\u2028"}]}';
-  hub.fail({ role: "registry", path: /manifests/, effect: { kind: "status", status: 404, body } });
+  hub.fail({ role: "registry", path: /manifests/, effect: { kind: "status", status: 404, headers, body } });
   const request = await report(await pull("library/app/manifests/9"));
   const reply = await admin("/explain?ref=app:9");
   expect([reply.headers["content-type"], reply.headers["x-content-type-options"]]).toEqual([
@@ -471,4 +516,11 @@ test("what an upstream says stays text", async () => {
   ]);
   for (const text of [...request.words, ...reply.body.toString().split("\n")])
     expect(text).not.toMatch(/[\p{Cc}\p{Zl}\p{Zp}]/u);
+  // The same on the pages.
+  for (const query of ["ref=app:9", `request=${request.requestId}`]) {
+    const page = parseHtml(expectStatus(200, await admin(`/page/explain?${query}`)).body.toString());
+    if (query.startsWith("ref="))
+      expect(textOf(page)).toContain("anonymous (<script>alert(1)</script>): 50 of 100 left");
+    expect(findAll(page, "script")).toEqual([]);
+  }
 });

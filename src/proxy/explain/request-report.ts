@@ -13,9 +13,9 @@ export interface RequestStep {
 export interface RequestReport {
   readonly requestId: string;
   readonly startedAtMs: number;
-  /** It has not been answered to its end yet; most of the rest is not known then. */
+  /** It has not been answered to its end yet; of the rest, what it asks for and its steps are known then. */
   readonly running: boolean;
-  /** What the access line says of it. */
+  /** What the access line says of it; empty until it is known what it asks for. */
   readonly line: Readonly<Record<string, string | number | boolean | undefined>>;
   /** How the request said which upstream it means; undefined where it could not be understood. */
   readonly form: "virtual-host" | "ns" | "prefix" | "default" | undefined;

@@ -191,7 +191,7 @@ export interface FillOverview {
 export interface RecentPull {
   readonly requestId: string;
   readonly atMs: number;
-  /** It has not been answered to its end yet: what is undefined below is not known then. */
+  /** It has not been answered to its end yet: most of what is below is not known then. */
   readonly running: boolean;
   readonly method: string | undefined;
   /** `manifest`, `blob`, `tags`, `referrers`, `catalog`. */

@@ -158,4 +158,28 @@ describe("in words", () => {
     recent.start("a");
     expect(recent.explain("a").words).toContain("answer   not yet: it is under way");
   });
+
+  test("a request under way tells what it asks for, once that is known, and then what it came to", () => {
+    const recent = createRecentRequests(clock);
+    const trail = recent.start("a");
+    expect(recent.explain("a").requests[0]?.line).toEqual({});
+    trail.routed(() => ({
+      method: "GET",
+      path: "/v2/library/app/manifests/1",
+      ns: "docker.io",
+      upstream: "docker.io",
+      repository: "library/app",
+      reference: "1",
+      kind: "manifest",
+      form: "ns",
+    }));
+    const { requests, words } = recent.explain("a");
+    expect(requests[0]).toMatchObject({ running: true, form: "ns", line: { repository: "library/app" } });
+    expect(words).toContain("asked    GET /v2/library/app/manifests/1?ns=docker.io");
+    expect(words).toContain("route    docker.io/library/app:1, by ns, which a mirror's client sends");
+    expect(words).toContain("answer   not yet: it is under way");
+    trail.ended(end());
+    const [request] = recent.explain("a").requests;
+    expect(request).toMatchObject({ running: false, form: "prefix", line: { status: 200 } });
+  });
 });

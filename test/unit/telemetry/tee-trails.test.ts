@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { OpenStep, StepFields, TracePlace, Trail } from "../../../src/base/trail.ts";
-import type { RequestEnd, RequestTrail } from "../../../src/http/observer.ts";
+import type { RequestEnd, RequestSubject, RequestTrail } from "../../../src/http/observer.ts";
 import { teeTrails } from "../../../src/telemetry/tee-trails.ts";
 
 /** Writes down what it is told, below what it is told of. */
@@ -32,6 +32,10 @@ class Written implements RequestTrail {
     };
   }
 
+  routed(subject: () => RequestSubject): void {
+    this.#lines.push(`request routed to ${subject().upstream}`);
+  }
+
   ended(): void {
     this.#lines.push("request ended");
   }
@@ -55,6 +59,7 @@ test("both are told of steps, the second of small ones too, and of what is done 
   const fill = trail.begin("fill", {});
   fill.joins(undefined);
   fill.end({});
+  trail.routed(() => ({ upstream: "docker.io" }) as RequestSubject);
   trail.ended({} as RequestEnd);
   expect(people).toEqual([
     "decision",
@@ -64,6 +69,7 @@ test("both are told of steps, the second of small ones too, and of what is done 
     "fill",
     "fill joins",
     "fill ended",
+    "request routed to docker.io",
     "request ended",
   ]);
   expect(spans).toEqual([
@@ -81,6 +87,7 @@ test("both are told of steps, the second of small ones too, and of what is done 
     "fill",
     "fill joins",
     "fill ended",
+    "request routed to docker.io",
     "request ended",
   ]);
 });

@@ -131,10 +131,36 @@ export const overview: DashboardSpec = {
       as: "graph",
       title: "Refused requests",
       description:
-        "403 by reason: content (the upstream's allow and deny), address (access.allow and deny, admin.allow), private (not public at its registry).",
+        "401, 403 and 429 by reason: address (access.allow and deny, admin.allow), rule (access.rules), grant (the client's token grants less), content, platform and frozen (the upstream's allow and deny, platforms, frozen), private (not public at its registry), budget (access.fetchBudget).",
       unit: "reqps",
       queries: [{ expr: rateBy("reason", "weir_access_denied_total", PROCESSES), legend: "{{reason}}" }],
-      runbook: "weirerrorratio",
+      runbook: "weirfetchbudgetspent",
+    },
+    {
+      as: "graph",
+      title: "Failed sign-ins",
+      description:
+        "Requests with a password or token that is wrong; those that came with none, or with a token that has run out, do not count. A client with an old password makes a steady line; somebody who guesses makes a wall.",
+      unit: "reqps",
+      queries: [{ expr: rate("weir_auth_failures_total", PROCESSES), legend: "failed" }],
+      runbook: "weirsigninsfail",
+    },
+    {
+      as: "graph",
+      title: "Connections of clients",
+      description: "Open connections; limits.connections is how many each process may have.",
+      unit: "short",
+      queries: [{ expr: `sum by (instance) (weir_http_connections{${PROCESSES}})`, legend: "{{instance}}" }],
+      runbook: "weirconnectionsrefused",
+    },
+    {
+      as: "graph",
+      title: "Connections ended",
+      description:
+        "Connections that were not taken, or ended, by reason: connections and connections-per-client (limits of these names), slow-request, large-headers, malformed, stalled (the client took nothing of its answer). Those who scan networks make a few of the latter.",
+      unit: "cps",
+      queries: [{ expr: rateBy("reason", "weir_http_connections_ended_total", PROCESSES), legend: "{{reason}}" }],
+      runbook: "weirconnectionsrefused",
     },
     {
       as: "graph",

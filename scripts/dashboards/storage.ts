@@ -3,6 +3,8 @@ import { countBy, PROCESSES, quantileBy, rate, rateBy } from "./queries.ts";
 
 const BYTES = `max by (instance) (weir_storage_bytes{${PROCESSES}})`;
 const LIMIT = `max by (instance) (weir_storage_limit_bytes{${PROCESSES}})`;
+const BUCKET = `max by (instance) (weir_storage_bucket_bytes{${PROCESSES}})`;
+const BUCKET_LIMIT = `max by (instance) (weir_storage_bucket_limit_bytes{${PROCESSES}})`;
 
 export const storage: DashboardSpec = {
   uid: "weir-storage",
@@ -60,7 +62,7 @@ export const storage: DashboardSpec = {
       as: "graph",
       title: "Evictions by reason",
       description:
-        "Bytes given back: room (least recently used), upstream-cap (its upstream's maxSize), age (storage.maxAge), unreferenced, emergency (the disk was full, whatever maxSize says).",
+        "Bytes given back: room (least recently used), upstream-cap (its upstream's maxSize), age (storage.maxAge), unreferenced, emergency (the disk was full, whatever maxSize says), bucket (from the bucket behind a disk).",
       unit: "Bps",
       queries: [{ expr: rateBy("reason", "weir_storage_evicted_bytes_total", PROCESSES), legend: "{{reason}}" }],
       runbook: "weirdiskfull",
@@ -115,6 +117,18 @@ export const storage: DashboardSpec = {
       unit: "bytes",
       queries: [{ expr: `max by (instance) (weir_storage_upload_queue_bytes{${PROCESSES}})`, legend: "{{instance}}" }],
       runbook: "weirstoragetrouble",
+    },
+    {
+      as: "graph",
+      title: "Bucket against limit",
+      description:
+        "Bytes of the blobs in the bucket behind the disk (storage.driver tiered), as whoever looks after it has counted them, and storage.s3.maxSize (no line without a limit). With the driver s3 the bucket is in the panels above.",
+      unit: "bytes",
+      queries: [
+        { expr: BUCKET, legend: "held {{instance}}" },
+        { expr: BUCKET_LIMIT, legend: "limit {{instance}}" },
+      ],
+      runbook: "weirbucketnearlyfull",
     },
     {
       as: "graph",

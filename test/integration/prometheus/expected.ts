@@ -164,6 +164,10 @@ export function expectedOfPanels(m: Measured): ReadonlyMap<string, Expected> {
     ["weir-overview/Total time by outcome/A", within(answersOf.keys(), 0.000_01, 10)],
     ["weir-overview/Total time by outcome/B", within(answersOf.keys(), 0.000_01, 10)],
     ["weir-overview/Refused requests/A", one(round.denied / lasted, { reason: "content" })],
+    ["weir-overview/Failed sign-ins/A", one(round.signInsFailed / lasted)],
+    // The test's own, of which some are kept open.
+    ["weir-overview/Connections of clients/A", one({ least: 0, most: 100 }, at)],
+    ["weir-overview/Connections ended/A", one(round.malformed / lasted, { reason: "malformed" })],
     ["weir-overview/Configuration in force/A", one(1, at)],
 
     ["weir-upstreams/Breakers open/A", one(1, { upstream: "broken.example", origin: load.broken.url })],
@@ -234,6 +238,8 @@ export function expectedOfPanels(m: Measured): ReadonlyMap<string, Expected> {
     ],
     // Nothing is in front of a bucket here.
     ["weir-storage/Waiting for the bucket/A", new Map()],
+    ["weir-storage/Bucket against limit/A", new Map()],
+    ["weir-storage/Bucket against limit/B", new Map()],
     ["weir-storage/Redis errors/A", one(0)],
     ["weir-storage/Redis latency/A", one({ least: 0.000_01, most: 0.25 }, at)],
     ["weir-storage/Redis latency/B", one({ least: 0.000_01, most: 0.25 }, at)],
@@ -294,6 +300,10 @@ export function expectedOfRules(m: Measured): ReadonlyMap<string, Expected> {
     ["WeirDigestMismatch", each(tallied(round.mismatches, job), (value) => value)],
     ["WeirStorageNearlyFull", new Map()],
     ["WeirDiskFull", new Map()],
+    ["WeirBucketNearlyFull", new Map()],
+    ["WeirSignInsFail", new Map()],
+    ["WeirFetchBudgetSpent", new Map()],
+    ["WeirConnectionsRefused", new Map()],
     ["WeirStorageTrouble", new Map()],
     ["WeirRedisTrouble", new Map()],
     ["WeirConfigurationRefused", new Map()],

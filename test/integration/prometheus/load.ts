@@ -3,7 +3,8 @@
  * what upstreams were asked, as the upstreams say.
  */
 import { existsSync } from "node:fs";
-import { stat } from "node:fs/promises";
+import { stat, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
@@ -16,6 +17,7 @@ import { startDistributionDouble } from "../../support/registries/distribution.t
 import { type HubDouble, startHubDouble } from "../../support/registries/dockerhub.ts";
 import type { LedgerEntry } from "../../support/registries/double-server.ts";
 import type { RegistryDouble } from "../../support/registries/registry-double.ts";
+import { basic, htpasswd } from "../../support/sign-in.ts";
 import { startWeir, type WeirProcess } from "../../support/weir.ts";
 
 const MiB = 1024 * 1024;
@@ -56,6 +58,9 @@ export interface Round {
   readonly blobsKept: number;
   readonly denied: number;
   readonly peersRefused: number;
+  readonly signInsFailed: number;
+  /** Connections on which something else than HTTP was spoken. */
+  readonly malformed: number;
 }
 
 export const LIMIT_BYTES = 500 * MiB;
@@ -119,6 +124,8 @@ export class Load {
       realms: [new URL(double.tokenUrl).hostname],
     });
     const root = join(await tempFolder(stack), "data");
+    const passwords = join(await tempFolder(stack), "htpasswd");
+    await writeFile(passwords, await htpasswd({ alice: "a password" }));
     const weir = await startWeir(stack, {
       root,
       config: {
@@ -136,7 +143,7 @@ export class Load {
         // However slow this machine is: a late answer would be another outcome.
         freshness: { softDeadline: "1m", rules: [{ match: "**:moving-*", ttl: "1ms" }] },
         storage: { maxSize: LIMIT_BYTES, filesystem: { root } },
-        access: { privateToAnonymous: true },
+        access: { privateToAnonymous: true, mode: ["anonymous", "htpasswd"], htpasswd: { file: passwords } },
         state: { driver: "redis", redis: { url: redis.url } },
         cluster: { listen: `127.0.0.1:${clusterPort}`, secret: "of more than sixteen characters" },
         telemetry: { logLevel: "info" },
@@ -172,6 +179,7 @@ export class Load {
     }
     await this.#get("private.example", "app/manifests/1", { code: 502, cache: "miss" });
     await this.#get("small.example", "secret/app/manifests/1", { code: 403, cache: "none" });
+    await this.#strangers();
     const { status } = await httpRequest(`http://127.0.0.1:${this.#clusterPort}/v1/fill`);
     expect(status).toBe(403);
     await fillsOver(this.weir);
@@ -187,6 +195,8 @@ export class Load {
       blobsKept: 6,
       denied: 1,
       peersRefused: 1,
+      signInsFailed: 1,
+      malformed: 1,
     };
   }
 
@@ -261,6 +271,19 @@ export class Load {
     return before - after;
   }
 
+  /** One with a wrong password, and one that does not speak HTTP. */
+  async #strangers(): Promise<void> {
+    const authorization = basic("somebody", "a guess");
+    await this.#get("docker.io", "library/app/manifests/1", { code: 401, cache: "none", authorization });
+    const { hostname, port } = new URL(this.weir.url);
+    const socket = connect(Number(port), hostname).resume();
+    const closed = Promise.withResolvers<void>();
+    // However it ends.
+    socket.once("close", () => closed.resolve()).on("error", () => {});
+    socket.end("something else\r\n\r\n");
+    await closed.promise;
+  }
+
   #path({ digest }: Content): string {
     const hex = digest.slice("sha256:".length);
     return join(this.weir.root, "docker/registry/v2/blobs/sha256", hex.slice(0, 2), hex, "data");
@@ -302,10 +325,13 @@ export class Load {
   async #get(
     upstream: string,
     path: string,
-    { code, cache }: Pick<Asked, "code" | "cache">,
+    { code, cache, authorization }: Pick<Asked, "code" | "cache"> & { readonly authorization?: string },
     content?: Content,
   ): Promise<void> {
-    const { status, body, headers } = await httpRequest(`${this.weir.url}/v2/${upstream}/${path}`);
+    const { status, body, headers } = await httpRequest(
+      `${this.weir.url}/v2/${upstream}/${path}`,
+      authorization === undefined ? {} : { headers: { authorization } },
+    );
     expect([path, status, code === status ? "" : body.toString()]).toEqual([path, code, ""]);
     if (content !== undefined) expect(sha256(body)).toBe(content.digest);
     expect(headers["content-length"]).toBe(String(body.length));

@@ -70,7 +70,8 @@ toolTest(
 
     const exposition = await exposed(load);
     // A disk in front of a bucket has metrics of its own.
-    const tiered = "# TYPE weir_storage_upload_queue_bytes gauge\n";
+    const ofTiered = ["upload_queue_bytes", "bucket_bytes", "bucket_limit_bytes"];
+    const tiered = ofTiered.map((name) => `# TYPE weir_storage_${name} gauge\n`).join("");
     expect(unknownMetrics(queries, exposition + tiered)).toEqual([]);
     const promtool = spawnSync(requireTool("promtool"), ["check", "metrics"], { input: exposition, encoding: "utf8" });
     expect([promtool.status, promtool.stdout, promtool.stderr]).toEqual([0, "", ""]);

@@ -311,6 +311,9 @@ test("R5 a hundred thousand upstreams, origins and methods that clients make up 
     metrics.resumed(upstream);
     metrics.mismatch(upstream);
     metrics.staleServed(upstream, "gone");
+    metrics.denied("budget");
+    metrics.signInFailed();
+    metrics.connectionEnded("malformed");
   };
   const series = async () => (await metrics.expose()).body.split("\n").filter((line) => /^weir_[^np]/.test(line));
   hostile(0);

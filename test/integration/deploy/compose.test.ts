@@ -12,6 +12,8 @@ import { toolTest } from "../../support/tools.ts";
 /** As much of the Compose specification as the file uses: a key that is not here is a mistake, or is to be added. */
 const condition = z.enum(["service_healthy", "service_completed_successfully"]);
 const texts = z.record(z.string(), z.string());
+/** Without a value: what the shell of whoever starts it has. */
+const variables = z.record(z.string(), z.string().nullable());
 const service = z.strictObject({
   build: z.strictObject({ context: z.string(), args: texts }).optional(),
   image: z.string().regex(/^[a-z0-9./-]+:(?!latest)(?:[A-Za-z0-9.-]+|\$\{WEIR_VERSION:-[0-9.]+\})$/),
@@ -33,7 +35,7 @@ const service = z.strictObject({
     .optional(),
   entrypoint: z.array(z.string()).optional(),
   command: z.array(z.string()).optional(),
-  environment: texts.optional(),
+  environment: variables.optional(),
   secrets: z.array(z.string()).optional(),
   // Of this machine only.
   ports: z.array(z.string().regex(/^127\.0\.0\.1:\d+:\d+$/)).optional(),
@@ -59,7 +61,15 @@ async function composeFile(): Promise<z.output<typeof compose>> {
   return compose.parse(parse(await readFile(join(PROJECT, "docker-compose.yml"), "utf8"), { merge: true }));
 }
 
-const secrets = { cluster_secret: "0123456789abcdef", redis_password: "r", s3_user: "u", s3_password: "p" };
+const secrets = {
+  cluster_secret: "0123456789abcdef",
+  admin_token: "the-token-of-a-secret",
+  redis_password: "r",
+  s3_user: "u",
+  s3_password: "p",
+};
+/** What the operator's shell has as WEIR_ADMIN_TOKEN. */
+const SHELL_TOKEN = "the-token-of-a-shell";
 
 let stack: AsyncDisposableStack;
 
@@ -109,10 +119,12 @@ describe("docker-compose.yml", () => {
     for (const [name, { environment = {}, hostname, volumes = [], stop_grace_period }] of weirs) {
       const mount = volumes.find((one) => one.endsWith(`:${environment.WEIR_CONFIG}:ro`));
       const text = mount === undefined ? "" : await readFile(join(PROJECT, mount.split(":")[0] ?? ""), "utf8");
-      const env = { ...environment, ...(hostname === undefined ? {} : { HOSTNAME: hostname }) };
+      const own = Object.entries(environment).map(([variable, value]) => [variable, value ?? SHELL_TOKEN]);
+      const env = { ...Object.fromEntries(own), ...(hostname === undefined ? {} : { HOSTNAME: hostname }) };
       const result = await parseDeployed(await tempFolder(stack), text, env, secrets);
       if (!result.ok) throw new Error(`${name}: ${JSON.stringify(result.problems)}`);
       const { config } = result;
+      expect(config.admin.token?.reveal()).toBe(hostname === undefined ? SHELL_TOKEN : secrets.admin_token);
       const data = (await imageEnvironment()).WEIR_STORAGE_FILESYSTEM_ROOT ?? "";
       expect(volumes.some((one) => one.endsWith(`:${data}`))).toBe(true);
       expect(config.storage.spool.dir.startsWith(`${data}/`)).toBe(true);

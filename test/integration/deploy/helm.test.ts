@@ -39,6 +39,9 @@ const SECRETS = {
   "s3/id": "an id",
   "s3/key": "a key",
   "hub/password": "hub!",
+  "weir-admin/token": "the-token-of-a-secret",
+  "weir-users/htpasswd": `alice:$2b$04$${"a".repeat(53)}`,
+  "otlp/token": "the-collectors-token",
   "redis/password": "redis!",
 };
 
@@ -269,7 +272,7 @@ toolTest(
   async () => {
     const readme = await readFile(join(PROJECT, "deploy/helm/weir/README.md"), "utf8");
     const examples = [...readme.matchAll(/^```yaml\n(.*?)^```$/gms)].map(([, text = ""]) => parse(text));
-    expect(examples).toHaveLength(3);
+    expect(examples).toHaveLength(5);
     for (const values of examples) {
       const objects = await chart.render(values);
       expectSound(find(objects, "StatefulSet"));

@@ -8,9 +8,11 @@ import { createLab } from "../support/lab.ts";
 import { answers, httpRequest } from "../support/network.ts";
 import { tempFolder, until } from "../support/processes.ts";
 import { startRegistry } from "../support/registry.ts";
+import { basic, htpasswd } from "../support/sign-in.ts";
 import { toolTest } from "../support/tools.ts";
 
 const PROJECT = join(import.meta.dirname, "../..");
+const TOKEN = "the-token-of-the-operator-0123456789";
 /** The packages are installed twice, and copied as often. */
 const TIMEOUT_MS = 900_000;
 
@@ -78,8 +80,14 @@ toolTest(
     const folder = await tempFolder(stack);
     const file = join(folder, "weir.yaml");
     const upstreams = { "reg.example": { type: "generic", endpoints: [origin.url] } };
-    await writeFile(file, JSON.stringify({ upstreams }));
-    const mounted = ["-e", "WEIR_CONFIG=/etc/weir/weir.yaml", "-v", `${file}:/etc/weir/weir.yaml:ro`];
+    const access = { mode: ["anonymous", "htpasswd"], htpasswd: { file: "/etc/weir/htpasswd" } };
+    await writeFile(file, JSON.stringify({ upstreams, access }));
+    const passwords = join(folder, "htpasswd");
+    await writeFile(passwords, await htpasswd({ alice: "right" }));
+    const mounted = [
+      ...["-e", "WEIR_CONFIG=/etc/weir/weir.yaml", "-v", `${file}:/etc/weir/weir.yaml:ro`],
+      ...["-e", `WEIR_ADMIN_TOKEN=${TOKEN}`, "-v", `${passwords}:/etc/weir/htpasswd:ro`],
+    ];
     await image.run({ name: "weir", flags: mounted });
     await until("the container to be ready", () => answers("http://127.0.0.1:5001/readyz", 200, lab));
 
@@ -95,6 +103,23 @@ toolTest(
     const path = "/v2/reg.example/team/small";
     const manifest = await httpRequest(`http://127.0.0.1:5000${path}/manifests/1`, { network: lab });
     expect([manifest.status, manifest.headers["docker-content-digest"]]).toEqual([200, content.root.digest]);
+    // The package that compares passwords is a binary of the image's architecture.
+    const statusFor = async (password: string): Promise<number> => {
+      const headers = { authorization: basic("alice", password) };
+      return (await httpRequest(`http://127.0.0.1:5000${path}/manifests/1`, { network: lab, headers })).status;
+    };
+    expect([await statusFor("right"), await statusFor("wrong")]).toEqual([200, 401]);
+
+    const admin = (at: string) =>
+      httpRequest(`http://127.0.0.1:5001${at}`, { network: lab, headers: { authorization: `Bearer ${TOKEN}` } });
+    const page = await admin("/page");
+    expect([page.status, page.body.toString()]).toEqual([200, expect.stringContaining("reg.example")]);
+    const assets = [...page.body.toString().matchAll(/"(\/page\/assets\/[^"]+)"/g)].map(([, at = ""]) => at);
+    expect(assets.length).toBeGreaterThan(1);
+    for (const at of assets) {
+      const { status, body } = await admin(at);
+      expect([at, status, body.length > 0]).toEqual([at, 200, true]);
+    }
     await image.podman(["stop", "-t", "40", "weir"]);
     const state = await image.podman(["inspect", "-f", "{{.State.ExitCode}}", "weir"]);
     expect(state.stdout.trim()).toBe("0");

@@ -5,7 +5,9 @@ import { smallImage } from "../support/images.ts";
 import { fillsOver } from "../support/metrics.ts";
 import { httpRequest } from "../support/network.ts";
 import { type CommandResult, run, until } from "../support/processes.ts";
+import { startRedis } from "../support/redis.ts";
 import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
+import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
@@ -95,3 +97,32 @@ test("several workers: the one that has answered tells of the request, and any o
   const explained = JSON.parse((await command("app:1", "--json")).stdout);
   expect(explained).toMatchObject({ next: { does: "serve" }, room: { pinned: false } });
 });
+
+toolTest(
+  ["redis-server"],
+  "beside others, by Redis: whose turn it was to ask, the download, and its bytes",
+  async () => {
+    const redis = await startRedis(stack);
+    weir = await startWeir(stack, {
+      config: {
+        upstreams: { "docker.io": hubUpstream(hub) },
+        state: { driver: "redis", redis: { url: redis.url } },
+        cluster: { listen: "127.0.0.1:0", secret: "of more than sixteen characters" },
+      },
+    });
+    const [blob = IMAGE.root] = IMAGE.blobs;
+    const path = `/v2/docker.io/library/app/blobs/${blob.digest}`;
+    const headers = { "x-request-id": "the-first" };
+    expectStatus(200, await httpRequest(weir.url + path, { headers }));
+    let words = "";
+    await until("the request to be over", async () => {
+      words = (await command("--request", "the-first")).stdout;
+      return words.includes("cache    miss") && words.includes(": committed");
+    });
+    expect(words).toContain("route    docker.io/library/app@sha256:");
+    expect(words).toMatch(/turn to ask \(.*\): ours/);
+    expect(words).toContain(`started the download of ${blob.digest}: committed`);
+    expect(words).toMatch(/asked GET \S+ \[blob, redirect 1\]: 200 in [^,]+, \d+ B/);
+  },
+  120_000,
+);

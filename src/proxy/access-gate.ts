@@ -20,6 +20,8 @@ export interface Admission extends Privacy {
   readonly withheld: Withheld | undefined;
   /** To be told of the bytes that an upstream has sent since the caller wanted them; undefined where nobody counts them. */
   readonly fetched: ((bytes: number) => void) | undefined;
+  /** Whoever reaches Weir may have it too, so that what is public may be kept and given out by whatever stands in front. */
+  readonly forEverybody: boolean;
 }
 
 /** What would become of a caller. */
@@ -70,6 +72,7 @@ export class AccessGate {
       ...this.#privacy(identity, pull),
       withheld: this.frozen(repo.upstream) ?? ruled ?? (spent && withheld(repo.upstream, () => spent)),
       fetched: account && ((bytes) => account.add(repo, bytes)),
+      forEverybody: this.#isForEverybody(rules, repo, reference),
     };
   }
 
@@ -112,6 +115,12 @@ export class AccessGate {
       : rules.decide(identity, action, { upstream: repo.upstream, repository: repo.repository, reference });
   }
 
+  #isForEverybody(rules: AccessRules, repo: RepoRef, reference: Reference | undefined): boolean {
+    const { signIn, allow, deny } = this.#deps.access();
+    const comeIn = signIn.anonymous && allow.length === 0 && deny.length === 0;
+    return comeIn && this.#decide(rules, NOBODY, repo, reference, "pull").allowed;
+  }
+
   #privacy(identity: Identity, pull: AccessDecision): Privacy {
     return decidePrivacy(this.#deps.access(), identity, pull);
   }
@@ -131,6 +140,15 @@ export function decidePrivacy(
     privateKey: privateToAnonymous || pull.rule === undefined ? "access.privateToAnonymous" : `${pull.rule}.private`,
   };
 }
+
+/** From nowhere in particular: rules about addresses let them in nowhere, and keep them out everywhere. */
+const NOBODY: Identity = {
+  account: undefined,
+  groups: [],
+  via: "anonymous",
+  address: undefined,
+  grants: undefined,
+};
 
 const UNRULED: AccessDecision = { allowed: true, rule: undefined, opensPrivate: undefined };
 

@@ -14,8 +14,8 @@ import type { StateStore } from "../state/state-store.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
 import type { Repositories } from "../storage/repositories.ts";
 import type { Upstream } from "../upstream/upstream.ts";
-import { AccessGate, type Admitted } from "./access-gate.ts";
-import type { ProxyCall, PullThrough } from "./answers.ts";
+import { AccessGate, type Admission, type Admitted } from "./access-gate.ts";
+import type { ProxyCall, PullThrough, Visibility } from "./answers.ts";
 import { anythingHeld } from "./anything-held.ts";
 import { Background } from "./background.ts";
 import { Blobs } from "./blobs.ts";
@@ -36,7 +36,7 @@ import { Memory, type Remembered } from "./remembered.ts";
 import type { Room } from "./room.ts";
 import { Stale } from "./stale.ts";
 import { Standings, UNKNOWN } from "./standings.ts";
-import { Tags } from "./tags.ts";
+import { listedTags, Tags } from "./tags.ts";
 import type { Turns } from "./turns.ts";
 import { WithheldError } from "./withheld.ts";
 
@@ -160,7 +160,7 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
       if (reference.kind === "tag") {
         await keepBack(upstream, admitted, await gate.manifestPlatform(repo, answer.digest, call));
       }
-      return answer;
+      return asShown(answer, admission);
     },
     async blob(call) {
       const { repo, digest } = call;
@@ -169,15 +169,20 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
       const upstream = upstreamOf(repo.upstream);
       const admitted = { ...call, access: admission };
       await keepBack(upstream, admitted, await gate.blobPlatform(repo, digest, call));
-      return await orDenied(blobs.answer(upstream, admitted));
+      return asShown(await orDenied(blobs.answer(upstream, admitted)), admission);
     },
     async tags(call) {
       const { repo, caller } = call;
       const admission = await access.admit(caller.identity, repo, undefined);
       gate.repository(repo);
-      const answer = await orDenied(tags.answer(upstreamOf(repo.upstream), { ...call, access: admission }));
-      const served = gate.filter(repo, answer.tags, (tag) => ({ kind: "tag", tag }));
-      return { ...answer, tags: served.filter((tag) => access.lists(caller.identity, repo, { kind: "tag", tag })) };
+      const upstream = upstreamOf(repo.upstream);
+      const listed = (names: readonly string[]): readonly string[] =>
+        gate
+          .filter(repo, names, (tag) => ({ kind: "tag", tag }))
+          .filter((tag) => access.lists(caller.identity, repo, { kind: "tag", tag }));
+      return await listedTags(listed, (page) =>
+        orDenied(tags.answer(upstream, { ...call, ...page, access: admission })),
+      );
     },
     async referrers(call) {
       const reference: Reference = { kind: "digest", digest: call.digest };
@@ -208,6 +213,11 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
     },
     stop: async () => await background.stop(),
   };
+}
+
+/** What is public at its registry is not public here where not everybody may have it. */
+function asShown<T extends { readonly visibility: Visibility }>(answer: T, { forEverybody }: Admission): T {
+  return forEverybody || answer.visibility === "private" ? answer : { ...answer, visibility: "private" };
 }
 
 /** What the caller is told where nothing is held and the upstream is not asked on its behalf. */

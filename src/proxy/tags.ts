@@ -130,3 +130,46 @@ export class Tags {
     }
   }
 }
+
+/** Asked for at once where tags are passed over that the caller may not see; registries give as many or fewer. */
+const PASSED_OVER = 1000;
+
+/** Pages without an entry for the caller that are passed over; behind them the list ends. */
+const MAX_PASSED_OVER_PAGES = 10;
+
+/** A page of a list, as it is asked for. */
+export type PageOfTags = Partial<Pick<ClientsTagsCall, "n" | "last" | "cursor">>;
+
+/**
+ * The page without the tags that the caller may not see. What leads to the next page may be the name of the last one: then it
+ * is that of the first behind it which the caller may see, and that stands on the page as well.
+ *
+ * @param listed those of a list that the caller may see
+ * @param ask for the page that the caller wants, but for what is given
+ */
+export async function listedTags(
+  listed: (tags: readonly string[]) => readonly string[],
+  ask: (page: PageOfTags) => Promise<TagsAnswer>,
+): Promise<TagsAnswer> {
+  const answer = await ask({});
+  const tags = [...listed(answer.tags)];
+  let page = answer;
+  for (let pages = 0; pages <= MAX_PASSED_OVER_PAGES; pages += 1) {
+    const { next } = page;
+    const shown = new Set(listed(page.tags));
+    const hidden = new Set(page.tags.filter((tag) => !shown.has(tag)));
+    if (next === undefined || !Object.values(next).some((value) => hidden.has(value))) {
+      return { ...answer, tags, next };
+    }
+    const { n: _, last, ...cursor } = next;
+    const following = await ask({ n: PASSED_OVER, last, cursor });
+    const [first, ...others] = listed(following.tags);
+    if (first !== undefined) {
+      const isLast = others.length === 0 && following.next === undefined;
+      const from = Object.entries(next).map(([name, value]) => [name, hidden.has(value) ? first : value] as const);
+      return { ...answer, tags: [...tags, first], next: isLast ? undefined : Object.fromEntries(from) };
+    }
+    page = following;
+  }
+  return { ...answer, tags, next: undefined };
+}

@@ -2,7 +2,7 @@ import { FetchBudgets, type SpentBudget } from "../../src/access/budget.ts";
 import { type ContentRules, NO_CONTENT_RULES } from "../../src/access/content-rules.ts";
 import { NO_ACCESS_RULES } from "../../src/access/rules.ts";
 import { silentLog } from "../../src/base/log.ts";
-import type { FetchBudgetConfig, FreshnessConfig } from "../../src/config/types.ts";
+import type { AccessConfig, FetchBudgetConfig, FreshnessConfig } from "../../src/config/types.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { parseReference } from "../../src/oci/reference.ts";
 import type {
@@ -56,6 +56,8 @@ export class ProxyBench {
   readonly signal = new AbortController().signal;
   freshness = FRESHNESS;
   privateToAnonymous = false;
+  /** Who may come in; everybody at first. */
+  comeIn: Pick<AccessConfig, "signIn" | "allow" | "deny"> = { signIn: NO_SIGN_IN, allow: [], deny: [] };
   /** None at first. */
   accessRules = NO_ACCESS_RULES;
   fetchBudget: FetchBudgetConfig | undefined;
@@ -146,10 +148,8 @@ export class ProxyBench {
       freshnessOf: () => this.freshness,
       ttlMs: () => this.freshness.defaultMs,
       access: () => ({
-        signIn: NO_SIGN_IN,
+        ...this.comeIn,
         privateToAnonymous: this.privateToAnonymous,
-        allow: [],
-        deny: [],
         rules: [],
         fetchBudget: this.fetchBudget,
       }),

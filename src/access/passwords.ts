@@ -8,6 +8,7 @@ import { SingleFlight } from "../base/single-flight.ts";
 import { OciError } from "../oci/errors.ts";
 import type { Htpasswd } from "./htpasswd.ts";
 import type { HtpasswdEntry } from "./htpasswd-entries.ts";
+import { clientNetwork } from "./networks.ts";
 
 /** Sign-ins whose outcome is remembered, some 200 bytes each. */
 const MAX_REMEMBERED = 10_000;
@@ -87,24 +88,26 @@ export class Passwords {
   }
 
   async #compute(password: Secret, hash: string, address: string, signal: AbortSignal): Promise<boolean> {
-    const own = this.#waiting.get(address) ?? 0;
+    // Who has one address of IPv6 has 2^64 of them.
+    const client = clientNetwork(address) ?? address;
+    const own = this.#waiting.get(client) ?? 0;
     if (own >= MAX_WAITING_OF_ADDRESS || this.#turns.waiting >= MAX_WAITING) {
       throw new OciError("UNAVAILABLE", "too many clients sign in at once; try again in a moment", {
         headers: { "retry-after": "1" },
       });
     }
-    this.#waiting.set(address, own + 1);
+    this.#waiting.set(client, own + 1);
     try {
-      const release = await this.#turns.acquire(address, { signal });
+      const release = await this.#turns.acquire(client, { signal });
       try {
         return await this.#deps.verify(password.reveal(), hash);
       } finally {
         release();
       }
     } finally {
-      const left = (this.#waiting.get(address) ?? 1) - 1;
-      if (left === 0) this.#waiting.delete(address);
-      else this.#waiting.set(address, left);
+      const left = (this.#waiting.get(client) ?? 1) - 1;
+      if (left === 0) this.#waiting.delete(client);
+      else this.#waiting.set(client, left);
     }
   }
 }

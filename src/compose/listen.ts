@@ -62,6 +62,7 @@ export async function openAdmin(parts: Parts, o: AdminOptions, onStop: OnStop): 
           const address = proxied.of(peer, undefined);
           return address !== undefined && proxied.isProxy(address);
         },
+        networkOf: (address) => clientNetwork(address) ?? address,
       },
       random: randomBytes,
     },

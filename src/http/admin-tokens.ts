@@ -18,7 +18,7 @@ export type TokenVerdict =
   | { readonly is: "slowed"; readonly retryAfterMs: number };
 
 export interface AdminTokensDeps {
-  readonly clients: Pick<PageClients, "addressOf">;
+  readonly clients: Pick<PageClients, "addressOf" | "networkOf">;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -44,7 +44,7 @@ export class AdminTokens {
   judge(sent: string, req: IncomingMessage): TokenVerdict {
     const { clients, clock, log } = this.#deps;
     const client = clients.addressOf(req.socket.remoteAddress, joined(req.headers["x-forwarded-for"]));
-    const address = client ?? "";
+    const address = client === undefined ? "" : clients.networkOf(client);
     const wrong = this.#wrong.get(address);
     const endsMs = (wrong?.sinceMs ?? 0) + WINDOW_MS;
     const nowMs = clock.now();

@@ -22,7 +22,7 @@ export function fakePage(token?: Secret, source: Partial<PageSource> = {}): Page
     token,
     overview: fakeOverview(),
     version: "1.2.3",
-    clients: { addressOf: (peer) => peer, isProxy: () => false },
+    clients: { addressOf: (peer) => peer, isProxy: () => false, networkOf: (address) => address },
     random: (bytes) => new Uint8Array(bytes).fill(7),
     ...source,
   };

@@ -22,4 +22,6 @@ export interface PageClients {
   addressOf(peer: string | undefined, forwardedFor: string | undefined): string | undefined;
   /** Whether what the peer says of its client is to be believed (`server.trustedProxies`). */
   isProxy(peer: string | undefined): boolean;
+  /** What an address counts as that tries to come in: all that its owner has of IPv6 count as one. */
+  networkOf(address: string): string;
 }

@@ -3,7 +3,7 @@ import http from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { UpkeepError } from "../../../src/proxy/upkeep/upkeep.ts";
 import { StorageError } from "../../../src/storage/blob-store.ts";
-import { fakeOverview } from "../../support/fake-page.ts";
+import { fakeOverview, fakePage } from "../../support/fake-page.ts";
 import { find, findAll, textOf } from "../../support/html-tree.ts";
 import { httpRequest } from "../../support/network.ts";
 import { SCRIPT } from "../../support/page-samples.ts";
@@ -92,7 +92,8 @@ describe("getting in", () => {
   });
 
   test("behind a trusted proxy that speaks TLS the cookie is Secure; nobody else's word counts", async () => {
-    await front.start({ page: { clients: { addressOf: (peer) => peer, isProxy: (peer) => peer === "127.0.0.1" } } });
+    const { clients } = fakePage();
+    await front.start({ page: { clients: { ...clients, isProxy: (peer) => peer === "127.0.0.1" } } });
     const cookieOf = async (headers: Headers): Promise<string> =>
       (await front.signInAs(TOKEN, headers)).headers["set-cookie"]?.[0] ?? "";
     expect(await cookieOf({ "x-forwarded-proto": "https" })).toContain("; Secure");

@@ -127,6 +127,26 @@ describe("guesses", () => {
     expect(asked).toHaveLength(11);
   });
 
+  test("A6 of all addresses of a network of IPv6 count as those of one", async () => {
+    const of = passwords({ waiting: true });
+    const tries = Array.from({ length: 11 }, (_, i) =>
+      outcome(check(of, "alice", `guess ${i}`, `2001:db8:0:1::${i + 1}`)),
+    );
+    expect(String(await tries[10])).toContain("too many clients sign in at once");
+    await until(() => asked.length === 1);
+    const right = check(of, "alice", "a", "2001:db8:0:2::1");
+    await until(() => asked.length === 2);
+    expect(asked.map(({ password }) => password)).toEqual(["guess 0", "a"]);
+    asked[1]?.end();
+    expect(await right).toBeDefined();
+    for (let i = 0; i < 11; i += 1) {
+      if (i === 1) continue;
+      await until(() => asked.length > i);
+      asked[i]?.end();
+    }
+    await Promise.all(tries);
+  });
+
   test("A6 from many addresses are bounded together", async () => {
     const of = passwords({ waiting: true });
     const tries = Array.from({ length: 130 }, (_, i) => outcome(check(of, "alice", `guess ${i}`, `192.0.2.${i}`)));

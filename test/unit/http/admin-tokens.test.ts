@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { beforeEach, expect, test } from "vitest";
+import { clientNetwork } from "../../../src/access/networks.ts";
 import { silentLog } from "../../../src/base/log.ts";
 import { Secret } from "../../../src/base/secret.ts";
 import { AdminTokens } from "../../../src/http/admin-tokens.ts";
@@ -15,7 +16,10 @@ beforeEach(() => {
   clock = new ManualClock();
   logged = [];
   const log = { ...silentLog, warn: (...line: unknown[]) => logged.push(line) };
-  const clients = { addressOf: (peer: string | undefined, forwarded: string | undefined) => forwarded ?? peer };
+  const clients = {
+    addressOf: (peer: string | undefined, forwarded: string | undefined) => forwarded ?? peer,
+    networkOf: (address: string) => clientNetwork(address) ?? address,
+  };
   tokens = new AdminTokens([new Secret(RIGHT), new Secret("another-one")], { clients, clock, log });
 });
 
@@ -49,6 +53,12 @@ test("A4 after ten wrong ones in a minute nothing of the address is looked at, a
   expect(verdicts(1, RIGHT, from("10.0.0.1"))).toEqual(["slowed"]);
   clock.advance(1);
   expect(verdicts(1, RIGHT, from("10.0.0.1"))).toEqual(["right"]);
+});
+
+test("A4 all addresses of a network of IPv6 are slowed together", () => {
+  const guess = (host: number): string => tokens.judge("guess-0123", from(`2001:db8:0:1::${host}`)).is;
+  expect(Array.from({ length: 11 }, (_, i) => guess(i + 1))).toEqual([...Array(10).fill("wrong"), "slowed"]);
+  expect(verdicts(1, RIGHT, from("2001:db8:0:2::1"))).toEqual(["right"]);
 });
 
 test("attempts are forgotten after a minute, and right ones do not count", () => {

@@ -449,10 +449,9 @@ export class Blobs {
     } else {
       void this.#deps.background.own((signal) => this.#noteKept(fill, { signal }));
     }
+    const told = started ? countFetched(fill, listed, call) : undefined;
     await fill.ready({ ...call, source: source.key });
-    if (started) {
-      countFetched(fill, call);
-    }
+    told?.();
     await this.#proveAfterwards(target, digest, source, call);
     return joined;
   }
@@ -562,16 +561,27 @@ export class Blobs {
   }
 }
 
-/** A download is on the account of whoever began it: all of it at once, as far as it is known, and in the end what has come. */
-function countFetched(fill: Fill, { access: { fetched } }: Admitted): void {
-  if (fetched !== undefined) {
-    const expected = fill.size ?? 0;
-    fetched(expected);
-    void fill.outcome.then((outcome) => {
-      const came = outcome === "failed" ? fill.position : (fill.size ?? fill.position);
-      fetched(came - expected);
-    });
-  }
+/**
+ * A download is on the account of whoever began it, also of one who leaves before it has said anything: all of it at once, as far
+ * as it is known, and in the end what has come.
+ *
+ * @returns to be called when the size has been told
+ */
+function countFetched(fill: Fill, listed: number | undefined, { access: { fetched } }: Admitted): () => void {
+  let counted = 0;
+  let over = false;
+  const count = (bytes: number): void => {
+    if (fetched !== undefined && !over && bytes !== counted) {
+      fetched(bytes - counted);
+      counted = bytes;
+    }
+  };
+  count(listed ?? 0);
+  void fill.outcome.then((outcome) => {
+    count(outcome === "failed" ? fill.position : (fill.size ?? fill.position));
+    over = true;
+  });
+  return () => count(fill.size ?? counted);
 }
 
 /** @throws OciError RANGE_INVALID (416) where no byte of the blob is in the range */

@@ -33,7 +33,7 @@ export class Manifests {
     const target: Target = { repo, upstream, standing };
     // Only what is looked up by name may be of another type than the client wants; by digest there is no choice.
     if (reference.kind === "digest") {
-      return this.#answerWith(target, await this.#deps.byDigest.findFor(target, reference.digest, call));
+      return this.#answerWith(target, counted(await this.#deps.byDigest.findFor(target, reference.digest, call), call));
     }
     if (head) {
       const { description, cache } = await this.#deps.byTag.find(target, reference.tag, "description", call);
@@ -45,7 +45,9 @@ export class Manifests {
     if (found.manifest === undefined) {
       throw new Error(`asking for ${formatRepo(repo)}:${reference.tag} gave no manifest`);
     }
-    return this.#answerWith(target, await this.#acceptable(target, { ...found, manifest: found.manifest }, call));
+    // Before anything of it is refused: it has been fetched, and is held from now on.
+    const whole = counted({ ...found, manifest: found.manifest }, call);
+    return this.#answerWith(target, await this.#acceptable(target, whole, call));
   }
 
   #answerWith({ standing }: Target, { manifest, cache }: FoundManifest): ManifestAnswer {
@@ -68,7 +70,10 @@ export class Manifests {
     if (isIndex(manifest.mediaType) && acceptsSingle) {
       const child = platformChild(parseManifest(manifest.bytes), CHILD_PLATFORM);
       if (child !== undefined && acceptsType(accept, child.mediaType)) {
-        const { manifest: single, cache: how } = await this.#deps.byDigest.findFor(target, child.digest, call);
+        const { manifest: single, cache: how } = counted(
+          await this.#deps.byDigest.findFor(target, child.digest, call),
+          call,
+        );
         // What the tag's own answer has to say (a Warning, a time to live) holds for the child; that it was fetched, too.
         return { manifest: single, cache: how.outcome === "hit" ? cache : { ...cache, ...how } };
       }
@@ -78,6 +83,14 @@ export class Manifests {
       `${formatRepo(target.repo)}:${formatReference(call.reference)} is of type ${manifest.mediaType}, which the request's Accept does not include`,
     );
   }
+}
+
+/** What was fetched is on the account of whoever asked for it. */
+function counted(found: FoundManifest, { access }: Admitted): FoundManifest {
+  if (found.cache.outcome === "miss") {
+    access.fetched?.(found.manifest.bytes.length);
+  }
+  return found;
 }
 
 function pick({ digest, mediaType, size }: Pick<ManifestAnswer, "digest" | "mediaType" | "size">) {

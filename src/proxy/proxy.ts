@@ -152,9 +152,6 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
         await keepBack(upstream, admitted, await gate.manifestPlatform(repo, reference.digest, call));
       }
       const answer = await orDenied(answers.answer(upstream, admitted));
-      if (answer.cache.outcome === "miss" && answer.bytes !== undefined) {
-        admission.fetched?.(answer.size);
-      }
       // A tag, or an index on behalf of an older client, may have led to what is denied by its digest.
       gate.content(repo, answer.digest);
       if (reference.kind === "tag") {

@@ -1,4 +1,6 @@
 import type { ByteStream } from "../../src/base/byte-stream.ts";
+import type { CallOptions } from "../../src/base/call.ts";
+import { waitFor } from "../../src/base/wait-for.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import type { FillSource } from "../../src/proxy/fill-source.ts";
 import type { CommittedFill, Fill, FillOutcome, Fills, JoinOptions } from "../../src/proxy/fills.ts";
@@ -105,14 +107,18 @@ class FakeFill implements Fill {
 
   start(gate: Promise<void>, keep: (bytes: Uint8Array) => Promise<void>): void {
     this.#bytes = gate.then(() => this.#download());
-    this.outcome = this.#bytes.then(keep).then(
+    const kept = this.#bytes.then(async (bytes) => {
+      this.#content = bytes;
+      await keep(bytes);
+    });
+    this.outcome = kept.then(
       () => "committed",
       () => "failed",
     );
   }
 
-  async ready(): Promise<void> {
-    this.#content = await this.#bytes;
+  async ready({ signal }: CallOptions): Promise<void> {
+    await waitFor(this.#bytes, signal);
     await this.outcome;
   }
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { anonymous, type Identity } from "../../../src/access/identity.ts";
 import type { Digest } from "../../../src/oci/digest.ts";
-import { OCI_MANIFEST } from "../../../src/oci/media-types.ts";
+import { OCI_INDEX, OCI_MANIFEST } from "../../../src/oci/media-types.ts";
 import { HOUR, ProxyBench } from "../../support/proxy-bench.ts";
 import { type Reply, request } from "../../support/rules.ts";
 
@@ -109,6 +109,54 @@ test("anonymous callers are told apart by address, those of IPv6 by network", as
   expect((await get("team/c/manifests/1", anonymous("2001:db8::1"))).status).toBe(200);
   expect((await get("team/d/manifests/1", anonymous("2001:db8::2"))).status).toBe(429);
   expect((await get("team/d/manifests/1", anonymous("2001:db8:0:1::1"))).status).toBe(200);
+});
+
+test("a client that leaves before its download has said anything is counted as one that stays", async () => {
+  bench.fetchBudget = { bytes: 50 * KiB, repositories: undefined, perMs: HOUR };
+  const listed = push("team/listed", 60);
+  const unlisted = bench.hub.pushBlob("team/other", Buffer.alloc(60 * KiB, "unlisted"));
+  push("team/third", 1);
+  const gate = Promise.withResolvers<void>();
+  bench.fills.gate = gate.promise;
+  const leave = async (reference: string, identity: Identity): Promise<void> => {
+    const leaving = new AbortController();
+    const begun = Promise.withResolvers<void>();
+    bench.fills.onJoin = () => begun.resolve();
+    const asked = bench.blob(reference, { caller: { identity, client: "leaver" }, signal: leaving.signal });
+    await begun.promise;
+    leaving.abort(new Error("the client has left"));
+    await expect(asked).rejects.toThrow("the client has left");
+  };
+  const [ci, other] = [account("ci"), account("other")];
+  expect((await get("team/listed/manifests/1", ci)).status).toBe(200);
+  await leave(`docker.io/team/listed@${listed.blob}`, ci);
+  // Its manifest says how large it is.
+  expect((await get("team/third/manifests/1", ci)).status).toBe(429);
+  await leave(`docker.io/team/other@${unlisted}`, other);
+  gate.resolve();
+  await bench.fills.stop();
+  expect((await get("team/third/manifests/1", other)).status).toBe(429);
+});
+
+test("a manifest that the client's Accept then refuses is counted, and an index with the child that takes its place", async () => {
+  bench.fetchBudget = { bytes: undefined, repositories: 1, perMs: HOUR };
+  for (const name of ["team/a", "team/b"]) push(name, 1);
+  const ci = account("ci");
+  const refused = bench.get("docker.io/team/a:1", { accept: "text/plain", caller: { identity: ci, client: "test" } });
+  await expect(refused).rejects.toMatchObject({ code: "MANIFEST_UNKNOWN" });
+  expect((await get("team/b/manifests/1", ci)).status).toBe(429);
+
+  bench.fetchBudget = { bytes: 2000, repositories: undefined, perMs: HOUR };
+  const other = account("other");
+  const child = bench.hub.push("team/c", OCI_MANIFEST, { schemaVersion: 2, layers: [] });
+  const platform = { os: "linux", architecture: "amd64" };
+  const manifests = [
+    { mediaType: OCI_MANIFEST, digest: child, size: 32, platform, annotations: { a: "x".repeat(3000) } },
+  ];
+  bench.hub.push("team/c", OCI_INDEX, { schemaVersion: 2, manifests }, "1");
+  const caller = { identity: other, client: "test" };
+  expect((await bench.get("docker.io/team/c:1", { accept: OCI_MANIFEST, caller })).digest).toBe(child);
+  expect((await get("team/b/manifests/1", other)).status).toBe(429);
 });
 
 test("a download that fails is counted as far as it came", async () => {

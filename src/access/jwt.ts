@@ -1,6 +1,7 @@
 import { KeyObject } from "node:crypto";
 import type { CryptoKey, JWTHeaderParameters, JWTPayload, JWTVerifyOptions } from "jose";
 import { badToken, SignInError } from "./sign-in-error.ts";
+import { MIN_RSA_BITS } from "./token-keys.ts";
 
 export type { JWTPayload } from "jose";
 
@@ -33,6 +34,9 @@ export async function verifyToken(token: string, find: FindKey, expected: TokenE
       if (key instanceof KeyObject && !fits(key, header.alg)) {
         throw badToken("is signed by an algorithm that is not its key's");
       }
+      if (rsaBitsOf(key) < MIN_RSA_BITS) {
+        throw badToken(`is signed by an RSA key of less than ${MIN_RSA_BITS} bits`);
+      }
       return key;
     };
     const { payload } = await jwtVerify(token, async (header) => await findFitting(header as JWTHeaderParameters), {
@@ -63,6 +67,13 @@ const KEYS: readonly (readonly [algorithms: RegExp, key: string])[] = [
 function fits({ asymmetricKeyType: kind, asymmetricKeyDetails: details }: KeyObject, algorithm: string): boolean {
   const wanted = KEYS.find(([algorithms]) => algorithms.test(algorithm))?.[1];
   return wanted !== undefined && (wanted === kind || wanted === details?.namedCurve);
+}
+
+/** Infinity for a key of another kind. */
+function rsaBitsOf(key: KeyObject | CryptoKey): number {
+  const details = key instanceof KeyObject ? (key.asymmetricKeyDetails ?? {}) : key.algorithm;
+  const { modulusLength = Number.POSITIVE_INFINITY } = details as { readonly modulusLength?: number };
+  return modulusLength;
 }
 
 /** Who a token says has issued it, before anything of it is verified; undefined for what is no such token. */

@@ -8,6 +8,7 @@ import { SingleFlight } from "../base/single-flight.ts";
 import { OciError } from "../oci/errors.ts";
 import type { Documents } from "./documents.ts";
 import { readUsing } from "./read-file.ts";
+import { badToken } from "./sign-in-error.ts";
 
 /** Key sets have a few kilobytes. */
 const MAX_BYTES = 256 * 1024;
@@ -75,13 +76,13 @@ export class KeySet {
   async find(header: CompactJWSHeaderParameters, o: CallOptions): Promise<CryptoKey> {
     const known = await this.#current(o);
     try {
-      return await known.resolve(header);
+      return await resolved(known, header);
     } catch (error) {
       if (!isUnknownKey(error) || this.#deps.clock.now() - this.#askedAtMs < LOOK_AGAIN_MS) {
         throw error;
       }
     }
-    return await (await this.#look(o)).resolve(header);
+    return await resolved(await this.#look(o), header);
   }
 
   async #current(o: CallOptions): Promise<Known> {
@@ -159,6 +160,15 @@ export class KeySet {
   }
 }
 
+/** A key that the issuer lists wrongly, such as a point that is not on its curve, is no failure of ours. */
+async function resolved({ resolve }: Known, header: CompactJWSHeaderParameters): Promise<CryptoKey> {
+  try {
+    return await resolve(header);
+  } catch (error) {
+    throw isOfLibrary(error) ? error : badToken("is signed by a key of its issuer's that cannot be used");
+  }
+}
+
 async function readBounded(path: string, signal: AbortSignal): Promise<Uint8Array> {
   const bytes = await readFile(path, { signal });
   if (bytes.length > MAX_BYTES) {
@@ -184,6 +194,11 @@ function parseObject(bytes: Uint8Array): Readonly<Record<string, unknown>> {
     throw new Error("is not JSON", { cause });
   }
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+/** What it foresees has a code of its own. */
+function isOfLibrary(error: unknown): boolean {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_J");
 }
 
 function isUnknownKey(error: unknown): boolean {

@@ -14,7 +14,8 @@ export interface PublicKey {
   readonly public: KeyObject;
 }
 
-const MIN_RSA_BITS = 2048;
+/** Shorter ones can be broken. */
+export const MIN_RSA_BITS = 2048;
 
 /** PEM text of a new key, EC P-256. */
 export function makeSigningKey(): string {

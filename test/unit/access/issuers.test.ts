@@ -1,4 +1,4 @@
-import { createPrivateKey, X509Certificate } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { JWTPayload } from "jose";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -18,6 +18,7 @@ import {
 import { toolTest } from "../../support/tools.ts";
 
 const HOUR = 3_600_000;
+const JWK = { format: "jwk" } as const;
 
 let stack: AsyncDisposableStack;
 let clock: ManualClock;
@@ -94,6 +95,22 @@ describe("tokens of a token server that serves registries", () => {
     const bench = accessBench(config({ jwks: "https://auth.example/jwks" }), { clock, documents });
     await expect(bench.identify(bearer(await make()))).rejects.toThrow(message);
     expect(new Set(bench.read)).toEqual(new Set(["https://auth.example/jwks"].slice(0, bench.read.length)));
+  });
+
+  const badPoint = Buffer.alloc(32, 1).toString("base64url");
+  test.each<[string, string, Readonly<Record<string, unknown>>]>([
+    ["a point that is not on its curve", "ES256", { kty: "EC", crv: "P-256", x: badPoint, y: badPoint }],
+    ["a key that is cut off", "EdDSA", { kty: "OKP", crv: "Ed25519", x: "AA" }],
+    ["an RSA key of 1024 bits", "RS256", generateKeyPairSync("rsa", { modulusLength: 1024 }).publicKey.export(JWK)],
+    ["numbers for texts", "PS512", { kty: "RSA", n: 5, e: {} }],
+  ])("A5 that name %s of the issuer's are refused, whoever made them up", async (_, alg, jwk) => {
+    const documents = new Map([["https://auth.example/jwks", { keys: [{ ...jwk, kid: "one" }] }]]);
+    const bench = accessBench(config({ jwks: "https://auth.example/jwks" }), { clock, documents });
+    const token = unsigned({ alg, kid: "one" }, claims(), "AA");
+    await expect(bench.identify(bearer(token))).rejects.toMatchObject({
+      code: "UNAUTHORIZED",
+      problem: "invalid_token",
+    });
   });
 
   test("clients are sent to it", () => {

@@ -73,6 +73,8 @@ export interface SeatRecord {
   readonly token: string;
   /** Another one whenever it is written. */
   readonly beat: number;
+  /** False for one that knows of no limits. */
+  readonly isBounded?: boolean | undefined;
 }
 
 export interface UsageRecord {
@@ -183,8 +185,8 @@ function parseMarks(json: unknown): MarkBatch | undefined {
 }
 
 function parseSeat(json: unknown): SeatRecord | undefined {
-  const { token, beat } = fieldsOf(json);
-  return typeof token === "string" && isTime(beat) ? { token, beat } : undefined;
+  const { token, beat, isBounded } = fieldsOf(json);
+  return typeof token === "string" && isTime(beat) ? { token, beat, isBounded: isBounded !== false } : undefined;
 }
 
 function parseUsage(json: unknown): UsageRecord | undefined {

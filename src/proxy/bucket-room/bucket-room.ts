@@ -82,9 +82,13 @@ export class BucketRoom implements RunningRoom {
   /** The index notes what one look at the links finds, so there is one at a time. */
   readonly #looking = new FairSemaphore(1);
   readonly #bell = new Bell();
+  /** Rung when the limits have changed: who should have the seat may have, too. */
+  readonly #changed = new Bell();
   readonly #stop = new AbortController();
   #running: Promise<unknown> | undefined;
   #isSeated = false;
+  /** It may be this one's by and by: it is given back as the seat is. */
+  #hasClaimed = false;
   #tended: Tended | undefined;
   /** What whoever counts has told last. */
   #told: UsageRecord | undefined;
@@ -193,6 +197,7 @@ export class BucketRoom implements RunningRoom {
 
   limitsChanged(): void {
     this.#bell.ring();
+    this.#changed.ring();
   }
 
   async stop(o: CallOptions): Promise<void> {
@@ -200,34 +205,44 @@ export class BucketRoom implements RunningRoom {
     await waitFor(Promise.resolve(this.#running), o.signal);
     await this.#uses.stop(o);
     if (this.#isSeated) await this.#attempt(async () => await this.#tended?.account.save(o), o);
-    if (this.#isSeated) await this.#attempt(() => this.#seat.leave(o), o);
+    await this.#attempt(() => this.#leaveSeat(o), o);
   }
 
   /** Whether somebody looks after the bucket. */
   get #tends(): boolean {
-    const { limits, onlyBounded } = this.#deps;
-    const { total, upstreams, maxAgeMs } = limits();
-    return !onlyBounded || total !== undefined || upstreams.size > 0 || maxAgeMs !== undefined;
+    return !this.#deps.onlyBounded || this.#isBounded;
+  }
+
+  get #isBounded(): boolean {
+    const { total, upstreams, maxAgeMs } = this.#deps.limits();
+    return total !== undefined || upstreams.size > 0 || maxAgeMs !== undefined;
   }
 
   async #keepSeat(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#deps;
     for (;;) {
-      let pauseMs = TICK_MS;
+      const changed = this.#changed.next();
       const attempt = async (): Promise<void> => {
         if (!this.#tends) {
-          if (this.#isSeated) await this.#seat.leave({ signal });
-          this.#isSeated = false;
+          await this.#leaveSeat({ signal });
           return;
         }
-        const taken = await this.#seat.take({ signal });
-        if (taken === "claimed") pauseMs = CLAIM_MS;
+        const taken = await this.#seat.take({ signal, isBounded: this.#isBounded });
+        this.#hasClaimed = taken === "claimed";
         if (this.#isSeated === (taken === "mine")) return;
         this.#isSeated = taken === "mine";
         this.#bell.ring();
       };
       await this.#attempt(attempt, { signal });
-      await this.#deps.clock.sleep(pauseMs, signal);
+      if (this.#hasClaimed) await clock.sleep(CLAIM_MS, signal);
+      else await waitAtMost(changed, TICK_MS, { clock, signal });
     }
+  }
+
+  async #leaveSeat(o: CallOptions): Promise<void> {
+    if (this.#isSeated || this.#hasClaimed) await this.#seat.leave(o);
+    this.#isSeated = false;
+    this.#hasClaimed = false;
   }
 
   async #tend(signal: AbortSignal): Promise<void> {

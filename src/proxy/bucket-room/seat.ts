@@ -15,7 +15,7 @@ export interface SeatDeps {
 /**
  * Which of several processes lets go from the bucket; all they need to share is the bucket. It spares work and guards nothing: two
  * at once, for a minute or two, mark the same blobs, and delete what both would have deleted. How long another process has been
- * silent is measured by this one's own clock.
+ * silent is measured by this one's own clock. One that knows of no limits, and would let nothing go, gives way to one that does.
  */
 export class Seat {
   readonly #deps: SeatDeps;
@@ -27,13 +27,15 @@ export class Seat {
   }
 
   /** To be asked once a minute or so. `claimed`: this process will have it, unless another one wants it at the same moment. */
-  async take(o: CallOptions): Promise<"mine" | "claimed" | "taken"> {
+  async take(o: CallOptions & { readonly isBounded: boolean }): Promise<"mine" | "claimed" | "taken"> {
     const { records, token } = this.#deps;
     const seat = await records.seat(o);
     const isMine = seat?.token === token;
-    if (seat !== undefined && !isMine && !this.#isSilent(seat)) return "taken";
+    const { isBounded } = o;
+    const givesWay = isBounded && seat?.isBounded === false;
+    if (seat !== undefined && !isMine && !givesWay && !this.#isSilent(seat)) return "taken";
     this.#beat += 1;
-    await records.putSeat({ token, beat: this.#beat }, o);
+    await records.putSeat({ token, beat: this.#beat, isBounded }, o);
     return isMine ? "mine" : "claimed";
   }
 

@@ -36,6 +36,42 @@ describe("letting go", () => {
     expect(evictor.room.usage()).toMatchObject({ bytes: 7500, blobs: 3, limitBytes: 10_000, counting: false });
   });
 
+  test("a Weir without limits that was first lets one with limits look after the bucket", async () => {
+    await using bench = new BucketBench();
+    const unbounded = await bench.evictor();
+    const a = await unbounded.keep("a", 6000, repo);
+    await unbounded.keep("b", 6000, repo);
+    await bench.evictor({ limits: { total } });
+    await bench.pass(2 * GRACE_MS + 3 * MINUTE_MS);
+    expect(bench.deleted.map(({ digest }) => digest)).toEqual([a]);
+    expect(unbounded.room.usage()).toMatchObject({ bytes: 6000, blobs: 1 });
+  });
+
+  test("limits that come by a reload count at once: also for who looks after the bucket", async () => {
+    await using bench = new BucketBench();
+    await bench.evictor();
+    const late = bench.replica();
+    late.room.start();
+    await bench.pass(10_000);
+    const before = await bench.records.seat(call);
+    late.limits = { ...late.limits, total };
+    late.room.limitsChanged();
+    await bench.pass(5_000);
+    expect(before).toMatchObject({ isBounded: false });
+    expect(await bench.records.seat(call)).toMatchObject({ isBounded: true });
+    expect((await bench.records.seat(call))?.token).not.toBe(before?.token);
+  });
+
+  test("one that stops right after its start leaves no seat that the others would wait for", async () => {
+    await using bench = new BucketBench();
+    const brief = bench.replica({ limits: { total } });
+    brief.room.start();
+    await bench.pass(1_000);
+    expect(await bench.records.seat(call)).toBeDefined();
+    await brief.room.stop(call);
+    expect(await bench.records.seat(call)).toBeUndefined();
+  });
+
   test("S4 nothing that was used within the grace is marked, however full it is", async () => {
     await using bench = new BucketBench();
     const { evictor, a, b, c, d } = await crowded(bench);

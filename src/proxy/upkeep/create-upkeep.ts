@@ -160,5 +160,7 @@ async function verifyQuietly(verify: Upkeep["verify"], log: Log, signal: AbortSi
 }
 
 function notHere(what: string): UpkeepError {
-  return new UpkeepError(`weir ${what} works on storage.driver filesystem only`);
+  return new UpkeepError(
+    `weir ${what} works on a folder: with storage.driver filesystem, or tiered, and then on its disk`,
+  );
 }

@@ -26,6 +26,8 @@ export function requirePrograms<N extends string>(...names: readonly N[]): Recor
  * @param o.main the program, with arguments that come before the command line's own
  * @param o.workers `server.workers`; the default if left out
  * @param o.channel whether messages can be sent to it
+ * @param o.upstream more of the origin's section
+ * @param o.storage more of `storage`; a folder of its own if left out
  */
 export async function startWeir(
   folder: string,
@@ -35,6 +37,8 @@ export async function startWeir(
     readonly main?: readonly string[];
     readonly workers?: number;
     readonly channel?: boolean;
+    readonly upstream?: Readonly<Record<string, unknown>>;
+    readonly storage?: Readonly<Record<string, unknown>>;
   } = {},
 ): Promise<Peer> {
   const { logLevel = "warn", main = [new URL("../../dist/main.js", import.meta.url).pathname], workers, channel } = o;
@@ -47,8 +51,8 @@ export async function startWeir(
       server: { listen: `127.0.0.1:${port}`, ...(workers === undefined ? {} : { workers }) },
       admin: { listen: `127.0.0.1:${admin}` },
       routing: { default: "origin.test" },
-      upstreams: { "origin.test": { type: "generic", endpoints: [origin] } },
-      storage: { driver: "filesystem", filesystem: { root: join(root, "data") } },
+      upstreams: { "origin.test": { type: "generic", endpoints: [origin], ...o.upstream } },
+      storage: { driver: "filesystem", filesystem: { root: join(root, "data") }, ...o.storage },
       telemetry: { logLevel },
     }),
   );

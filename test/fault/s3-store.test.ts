@@ -78,7 +78,7 @@ describeS3(
         ["SlowDown for the second part", isPart(2), SLOW_DOWN],
         ["a reset of the second part", isPart(2), "reset"],
         ["a lost answer to the third part", isPart(3), "lose-answer"],
-        ["silence on the second part", isPart(2), "hang"],
+        ["a time-out on the second part, which is never answered", isPart(2), "hang"],
         ["SlowDown for its completion", is("CompleteMultipartUpload"), SLOW_DOWN],
         ["a lost answer to its completion", is("CompleteMultipartUpload"), "lose-answer"],
         ["a 500 to the question whether it is there", is("HeadObject"), INTERNAL_ERROR],

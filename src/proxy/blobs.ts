@@ -1,7 +1,5 @@
-import { LRUCache } from "lru-cache";
 import type { ByteStream } from "../base/byte-stream.ts";
 import { type CallOptions, onBehalfOf } from "../base/call.ts";
-import { FairSemaphore } from "../base/fair-semaphore.ts";
 import type { Log } from "../base/log.ts";
 import { SingleFlight } from "../base/single-flight.ts";
 import { waitFor } from "../base/wait-for.ts";
@@ -29,6 +27,7 @@ import { recorded } from "./recorded.ts";
 import type { Memory } from "./remembered.ts";
 import { RepositorySource } from "./repository-source.ts";
 import type { Standings } from "./standings.ts";
+import { VerifiedBlobs } from "./verified-blobs.ts";
 
 export interface BlobsDeps {
   readonly blobs: BlobStore;
@@ -52,29 +51,17 @@ const MAX_PASSED_THROUGH = 16 << 20;
 /** Up to this size a held blob is verified before the headers go out, so that damage heals unseen. */
 const VERIFY_FIRST_BYTES = 256 << 10;
 
-/** Held blobs known to be whole, so that they are not hashed at each hit: some 30 MB when full. */
-const MAX_VERIFIED = 100_000;
-
-/** A held blob as it was when its content was last seen to be whole. */
-interface Verified {
-  readonly version: string;
-  /** Bytes. */
-  readonly size: number;
-}
-
 /** The blob requests of clients: from the store where that is proved, else from a fill that everybody shares. */
 export class Blobs {
   readonly #deps: BlobsDeps;
   readonly #asking = new SingleFlight<number | undefined>();
   /** Which repositories each running fill serves. */
   readonly #sources = new WeakMap<Fill, Map<string, RepositorySource>>();
-  readonly #verified = new LRUCache<Digest, Verified>({ max: MAX_VERIFIED });
-  readonly #verifying = new Set<Digest>();
-  /** One blob is read at a time: clients have the disk first. */
-  readonly #verifier = new FairSemaphore(1);
+  readonly #verified: VerifiedBlobs;
 
   constructor(deps: BlobsDeps) {
     this.#deps = deps;
+    this.#verified = new VerifiedBlobs(deps);
   }
 
   async answer(upstream: Upstream, call: BlobCall): Promise<BlobAnswer> {
@@ -119,7 +106,7 @@ export class Blobs {
 
   /** The blob was deleted: one that comes in its place is looked at anew. */
   forget(digest: Digest): void {
-    this.#verified.delete(digest);
+    this.#verified.forget(digest);
   }
 
   /** Undefined also where storage fails: then the blob comes from its upstream once more. */
@@ -198,7 +185,7 @@ export class Blobs {
     const { digest } = call;
     const known = this.#verified.get(digest);
     if (known !== undefined && known.size !== held.size) {
-      await this.#discard(digest, call);
+      await this.#verified.discard(digest, call);
       return undefined;
     }
     let verified = known?.version === held.version;
@@ -206,7 +193,7 @@ export class Blobs {
     if (listed !== undefined && listed !== held.size) {
       // The file may be short, or the manifest wrong; anybody's manifest must not cost the others a good blob.
       verified = await hashesTo(held, digest, call);
-      await this.#settle(digest, held, verified, call);
+      await this.#verified.settle(digest, held, verified, call);
       if (!verified) {
         return undefined;
       }
@@ -227,17 +214,17 @@ export class Blobs {
     const whole = start === 0 && end === size - 1;
     if (verified || (!whole && size > VERIFY_FIRST_BYTES)) {
       if (!verified) {
-        this.#verifyBeside(digest);
+        this.#verified.verifyBeside(digest);
       }
       return { ...answer, body: heldPart(held, start, end + 1, elsewhere, call), release: () => held.close() };
     }
     if (size > VERIFY_FIRST_BYTES) {
-      const settled = (agrees: boolean): Promise<void> => this.#settle(digest, held, agrees, call);
+      const settled = (agrees: boolean): Promise<void> => this.#verified.settle(digest, held, agrees, call);
       return { ...answer, body: verifiedWhole(held, digest, settled, elsewhere, call), release: () => held.close() };
     }
     const bytes = await readAll(held, call);
     const agrees = bytes !== undefined && digestOf(bytes, digestAlgorithm(digest)) === digest;
-    await this.#settle(digest, held, agrees, call);
+    await this.#verified.settle(digest, held, agrees, call);
     if (!agrees) {
       return undefined;
     }
@@ -260,7 +247,7 @@ export class Blobs {
       { err: o.error, digest, at: o.from },
       "a held blob was lost while it was read: it goes on from upstream",
     );
-    this.#verified.delete(digest);
+    this.#verified.forget(digest);
     if (call.access.withheld !== undefined) {
       throw o.error;
     }
@@ -269,51 +256,6 @@ export class Blobs {
       throw o.error;
     }
     yield* fill.read(o.from, o.end, { ...call, client: call.caller.client });
-  }
-
-  async #settle(digest: Digest, { version, size }: Verified, agrees: boolean, o: CallOptions): Promise<void> {
-    if (agrees) {
-      this.#verified.set(digest, { version, size });
-    } else {
-      await this.#discard(digest, o);
-    }
-  }
-
-  async #discard(digest: Digest, o: CallOptions): Promise<void> {
-    this.#deps.log.error({ digest }, "a held blob is damaged: deleting it, so that it is fetched again");
-    this.#verified.delete(digest);
-    await this.#deps.blobs.delete(digest, o);
-  }
-
-  /** For a client that reads parts only, of which none can be verified: damage is found, and healed, by reading all of it. */
-  #verifyBeside(digest: Digest): void {
-    if (this.#verifying.has(digest)) {
-      return;
-    }
-    this.#verifying.add(digest);
-    this.#deps.background
-      .own(async (signal) => {
-        const leave = await this.#verifier.acquire(digest, { signal });
-        try {
-          await this.#verify(digest, { signal });
-        } finally {
-          leave();
-        }
-      })
-      .catch((error: unknown) => this.#deps.log.debug({ err: error, digest }, "a held blob could not be verified"))
-      .finally(() => this.#verifying.delete(digest));
-  }
-
-  async #verify(digest: Digest, o: CallOptions): Promise<void> {
-    const held = await this.#deps.blobs.open(digest, o);
-    if (held === undefined) {
-      return;
-    }
-    try {
-      await this.#settle(digest, held, await hashesTo(held, digest, o), o);
-    } finally {
-      await held.close();
-    }
   }
 
   /** HEAD of what is not held: never a reason to download it. */
@@ -461,7 +403,7 @@ export class Blobs {
     const outcome = await waitFor(fill.outcome, o.signal).catch(() => undefined);
     const held = outcome === "committed" ? await this.#open(fill.digest, o) : undefined;
     if (held !== undefined) {
-      await this.#settle(fill.digest, held, true, o);
+      await this.#verified.settle(fill.digest, held, true, o);
       await held.close();
     }
   }

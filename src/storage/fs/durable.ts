@@ -66,7 +66,7 @@ export async function publish(from: string, to: string): Promise<void> {
       break;
     } catch (error) {
       if (!isMissing(error) || attempt === FOLDER_ATTEMPTS) throw error;
-      await makeFolder(folder);
+      await makeFolder(folder).catch(unlessPruned);
     }
   }
   try {
@@ -141,6 +141,11 @@ export async function discard(path: string): Promise<void> {
 /** Another one was faster. */
 export function unlessThere(error: unknown): void {
   if (errnoOf(error) !== "EEXIST") throw error;
+}
+
+/** Somebody removes empty folders meanwhile: whoever needs them makes them again. */
+function unlessPruned(error: unknown): void {
+  if (!isMissing(error)) throw error;
 }
 
 /** False when the folder is in use; true also when another one removed it first. */

@@ -18,8 +18,12 @@ describe("what Weirs on one bucket tell each other", () => {
     const batch = { markedAtMs: 3, marks: [{ digest, reason: "age" as const, bytes: 4 }] };
     await records.marks.put("two", batch, call);
     expect((await records.marks.get("two", call))?.value).toEqual(batch);
-    await records.putSeat({ token: "t", beat: 1 }, call);
-    expect(await records.seat(call)).toEqual({ token: "t", beat: 1 });
+    const seat = { token: "t", beat: 1, isBounded: false };
+    await records.putSeat(seat, call);
+    expect(await records.seat(call)).toEqual(seat);
+    // As Weirs wrote it that knew of none without limits.
+    await records.putSeat({ token: "t", beat: 2 }, call);
+    expect(await records.seat(call)).toEqual({ token: "t", beat: 2, isBounded: true });
     const usage = { bytes: 1, blobs: 2, perUpstream: { "a.example": 1 } };
     await records.putUsage(usage, call);
     expect(await records.usage(call)).toEqual(usage);

@@ -22,6 +22,9 @@ const MiB = 1 << 20;
 const MINUTE_MS = 60_000;
 const GRACE_MS = 30 * MINUTE_MS;
 
+/** Looks, 5 ms apart, at which nothing was asked: between two questions a busy machine may take a while. */
+const QUIET_LOOKS = 12;
+
 /** Some hours pass in each, in steps of a minute with a dozen requests. */
 const TEST_MS = 240_000;
 
@@ -74,7 +77,7 @@ describeS3(
     async function quiet(reading = 0): Promise<void> {
       const asked = (): number => proxies.reduce((sum, { requests }) => sum + requests.length, 0);
       const open = (): number => proxies.reduce((sum, each) => sum + each.open, 0);
-      for (let [before, same] = [asked(), 0]; same < 3; same += 1) {
+      for (let [before, same] = [asked(), 0]; same < QUIET_LOOKS; same += 1) {
         await new Promise((resolve) => setTimeout(resolve, 5));
         if (asked() !== before || open() > reading) same = -1;
         before = asked();
@@ -206,7 +209,10 @@ describeS3(
         const own = await startS3Proxy(stack, server().endpoint);
         proxies.push(own);
         const evictor = await weir({ ...bounded, endpoint: new URL(own.endpoint) });
-        await pass(10_000);
+        await until("it to look after the bucket", async () => {
+          await pass(1000);
+          return own.requests.some(({ operation, key }) => operation === "PutObject" && key.endsWith("/usage.json"));
+        });
         const [second, third] = [await weir(bounded), await weir(bounded)];
         await pull(second, "old", old);
         await pass(MINUTE_MS);

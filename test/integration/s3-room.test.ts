@@ -104,6 +104,15 @@ describeS3(
       return (await objectsBelow(server(), `${place.prefix}weir/v1/room/marks/`)).length;
     }
 
+    /** What is due is done at the next minute at the latest, unless a busy machine was looked at too soon. */
+    async function untilMarked(): Promise<void> {
+      await until("the one that was used least recently to be marked", async () => {
+        if ((await marked()) === 1) return true;
+        await pass(MINUTE_MS);
+        return false;
+      });
+    }
+
     async function pull(app: TestApp, name: string, image: Image): Promise<void> {
       await pullByHead(app.url, `team/${name}`, "1", image);
       await fillsOver(app);
@@ -144,7 +153,7 @@ describeS3(
         // That was a use: the other one is older now, until it is used as well.
         expect((await fetch(blobUrl(reader, "later", largestBlob(later)), { redirect: "manual" })).status).toBe(307);
         await pass(GRACE_MS + 3 * MINUTE_MS);
-        expect(await marked()).toBe(1);
+        await untilMarked();
         // Nobody is sent there any more.
         expect((await fetch(blobUrl(reader, "small", largestBlob(small)), { redirect: "manual" })).status).not.toBe(
           307,
@@ -218,7 +227,7 @@ describeS3(
         await pass(MINUTE_MS);
         await pull(second, "later", later);
         await pass(GRACE_MS + 3 * MINUTE_MS);
-        expect(await marked()).toBe(1);
+        await untilMarked();
         expect(own.requests.some(({ operation, key }) => operation === "PutObject" && key.includes("/marks/"))).toBe(
           true,
         );

@@ -17,9 +17,9 @@ export const NAMES = createRouteTable(
   normaliseRepository,
 );
 
-/** Rules as the configuration has them, in order. */
-export function rulesOf(...rules: readonly Partial<AccessRuleConfig>[]): AccessRules {
-  const nothing: AccessRuleConfig = {
+/** A rule as the configuration has it where nothing of it is written: everybody may pull and fetch everything that is public. */
+export function ruleConfig(changes: Partial<AccessRuleConfig> = {}): AccessRuleConfig {
+  return {
     effect: "allow",
     accounts: [],
     groups: [],
@@ -29,11 +29,13 @@ export function rulesOf(...rules: readonly Partial<AccessRuleConfig>[]): AccessR
     what: ["**"],
     actions: ["pull", "fetch"],
     private: false,
+    ...changes,
   };
-  return compileAccessRules(
-    rules.map((rule) => ({ ...nothing, ...rule })),
-    NAMES,
-  );
+}
+
+/** Rules as the configuration has them, in order. */
+export function rulesOf(...rules: readonly Partial<AccessRuleConfig>[]): AccessRules {
+  return compileAccessRules(rules.map(ruleConfig), NAMES);
 }
 
 /** What a client gets. */

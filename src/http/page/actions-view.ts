@@ -6,12 +6,6 @@ import { repositoryOf } from "./explain-view.ts";
 import { type Html, html } from "./html.ts";
 import { badge, duration, explainPath, nothing, pathTo, size, type Tone } from "./parts.ts";
 
-/** What was done, as far as a page tells of it. */
-export type Deeds =
-  | { readonly action: "refresh"; readonly events: AsyncIterator<RefreshEvent> }
-  | { readonly action: "purge"; readonly events: AsyncIterator<PurgeEvent> }
-  | { readonly action: "pin" | "unpin"; readonly events: AsyncIterator<PinEvent> };
-
 export type DeedEvent = RefreshEvent | PurgeEvent | PinEvent;
 
 const TITLES = { refresh: "Refresh", purge: "Purge", pin: "Pin", unpin: "Unpin" } as const;

@@ -7,6 +7,7 @@ import type { AccessRuleConfig } from "../../../src/config/types.ts";
 import { parseReference, type Reference } from "../../../src/oci/reference.ts";
 import { parseScope, type Scope } from "../../../src/oci/scope.ts";
 import { normaliseRepository } from "../../../src/upstream/adapters/index.ts";
+import { ruleConfig } from "../../support/rules.ts";
 
 const DIGEST = `sha256:${"a".repeat(64)}`;
 
@@ -22,23 +23,8 @@ const NAMES = {
     normaliseRepository(upstream === "docker.io" ? "dockerhub" : "generic", repository),
 };
 
-function rule(over: Partial<AccessRuleConfig> = {}): AccessRuleConfig {
-  return {
-    effect: "allow",
-    accounts: [],
-    groups: [],
-    signedIn: false,
-    anonymous: false,
-    from: [],
-    what: ["**"],
-    actions: ["pull", "fetch"],
-    private: false,
-    ...over,
-  };
-}
-
 function compile(...rules: readonly Partial<AccessRuleConfig>[]): AccessRules {
-  return compileAccessRules(rules.map(rule), NAMES);
+  return compileAccessRules(rules.map(ruleConfig), NAMES);
 }
 
 function who(account?: string, over: Partial<Identity> = {}): Identity {

@@ -23,7 +23,14 @@ import {
   SLOW_DOWN,
   startS3Proxy,
 } from "../support/s3-proxy.ts";
-import { describeS3, objectsBelow, openTestBucket, s3BlobStore, s3Config } from "../support/s3-store.ts";
+import {
+  describeS3,
+  objectsBelow,
+  openTestBucket,
+  s3BlobStore,
+  s3Config,
+  unfinishedUploads,
+} from "../support/s3-store.ts";
 
 const call = { signal: new AbortController().signal };
 /** Short, for tests that wait for it; long enough for a busy machine's server to answer within. */
@@ -291,11 +298,7 @@ describeS3(
       const blob = blobKey(LARGE_DIGEST);
       const foreign = "docker/registry/v2/blobs/somebody/else";
       for (const key of [blob, foreign]) await bucket.startUpload(key, call);
-      const left = async (): Promise<string[]> => {
-        const keys: string[] = [];
-        for await (const { key } of bucket.uploads("", call)) keys.push(key);
-        return keys.sort();
-      };
+      const left = (): Promise<string[]> => unfinishedUploads(bucket);
       const clock = new ManualClock(Date.now());
       const sweeper = new UploadSweeper(s3BlobStore(bucket), { clock, log: silentLog });
       sweeper.start();

@@ -18,9 +18,13 @@ export async function connectionsOf(pid: number): Promise<readonly Connection[]>
     inodes.add(/^socket:\[(\d+)\]$/.exec(link)?.[1] ?? "");
   }
   const table = await readFile(`/proc/${pid}/net/tcp`, "utf8");
+  const seen = new Set<string>();
   return table.split("\n").flatMap((line) => {
     const [, local = "", remote = "", state, , , , , , inode = "none"] = line.trim().split(/\s+/);
     if (state !== ESTABLISHED || !inodes.has(inode)) return [];
+    // The table is read in pieces: a row may come twice where others come and go meanwhile.
+    if (seen.has(inode)) return [];
+    seen.add(inode);
     const address = Buffer.from(remote.slice(0, 8), "hex").reverse();
     return [{ localPort: Number.parseInt(local.slice(9), 16), remoteHost: [...address].join(".") }];
   });

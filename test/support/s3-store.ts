@@ -99,6 +99,13 @@ export function s3BlobStore(bucket: Bucket) {
   return createS3BlobStore({ bucket, clock: systemClock, random: Math.random, redirect: false, log: silentLog });
 }
 
+/** The keys of uploads that nobody has finished, in order. */
+export async function unfinishedUploads(bucket: Bucket): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const { key } of bucket.uploads("", { signal: new AbortController().signal })) keys.push(key);
+  return keys.sort();
+}
+
 /** What the bucket has under a prefix, seen from beside Weir. */
 export async function objectsBelow(server: S3Server, prefix: string): Promise<string[]> {
   const client = s3Client(server);

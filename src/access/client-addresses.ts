@@ -59,8 +59,9 @@ export class ClientAddresses {
   }
 
   /** Whether the other end of a connection is a trusted proxy. */
-  isProxy(peer: string): boolean {
-    return this.#trusted.find(peer) !== undefined;
+  isProxy(peer: string | undefined): boolean {
+    const address = peer === undefined ? undefined : normaliseAddress(peer);
+    return address !== undefined && this.#trusted.find(address) !== undefined;
   }
 
   /**

@@ -58,10 +58,7 @@ export async function openAdmin(parts: Parts, o: AdminOptions, onStop: OnStop): 
       version: packageVersion(),
       clients: {
         addressOf: (peer, forwardedFor) => proxied.of(peer, forwardedFor),
-        isProxy(peer) {
-          const address = proxied.of(peer, undefined);
-          return address !== undefined && proxied.isProxy(address);
-        },
+        isProxy: (peer) => proxied.isProxy(peer),
         networkOf: (address) => clientNetwork(address) ?? address,
       },
       random: randomBytes,
@@ -116,6 +113,7 @@ export async function openFront(
       addressOf: (peer, forwardedFor) => clients.of(peer, forwardedFor),
       admit: (client) => live().gate.admit(client),
       mayRedirect: (client) => client !== undefined && stayHere.find(client) === undefined,
+      accelRedirect: (peer) => (clients.isProxy(peer) ? config.server.accelRedirect : undefined),
     },
     signIn,
     routes: () => live().routes,

@@ -14,10 +14,9 @@ import { signInConfig } from "./sign-in.ts";
 import { stateConfig } from "./state.ts";
 import { storageConfig } from "./storage.ts";
 import { telemetryConfig } from "./telemetry.ts";
-import { formatPath, isMapping, type Mapping, mapTexts, type Path, toPath, valueAt } from "./tree.ts";
+import { formatPath, isMapping, type Mapping, mapTexts, type Path } from "./tree.ts";
 import type { Config, FreshnessConfig, ListenAddress, UpstreamConfig } from "./types.ts";
 import { BUILT_IN_UPSTREAMS, nameTable, upstreamConfig, upstreamSchema } from "./upstreams.ts";
-import { NOT_BUILT_YET } from "./values.ts";
 
 export type ParseResult =
   | { readonly ok: true; readonly config: Config }
@@ -85,23 +84,7 @@ function withBuiltInUpstreams(root: Mapping): unknown {
 
 function schemaProblems(tree: unknown, written: unknown): readonly ConfigProblem[] {
   const checked = configSchema.safeParse(tree);
-  const issues = checked.success ? [] : checked.error.issues;
-  const refused = new Set(issues.filter(isNotBuiltYet).map(parentOf));
-  return issues
-    .filter((issue) => {
-      // What is missing beside a key that is not built yet may be missing for that reason only.
-      const missing = (valueAt(written, toPath(issue.path)) ?? undefined) === undefined;
-      return !(missing && refused.has(parentOf(issue)));
-    })
-    .flatMap((issue) => describeIssue(issue, written));
-}
-
-function isNotBuiltYet(issue: z.core.$ZodIssue): boolean {
-  return issue.code === "custom" && String(issue.params?.sentence).includes(NOT_BUILT_YET);
-}
-
-function parentOf(issue: z.core.$ZodIssue): string {
-  return formatPath(toPath(issue.path.slice(0, -1)));
+  return checked.success ? [] : checked.error.issues.flatMap((issue) => describeIssue(issue, written));
 }
 
 /**
@@ -162,7 +145,7 @@ function build(tree: Mapping, env: NodeJS.ProcessEnv, cwd: string, report: Repor
     (path, m) => report(["access", ...path], m),
   );
   return {
-    server: serverConfig(server, cwd),
+    server: serverConfig(server, kept, cwd, (path, m) => report(["server", ...path], m)),
     admin: { listen: admin.listen, allow: admin.allow, token: admin.token },
     routing: routes,
     upstreams: upstreams.configs,

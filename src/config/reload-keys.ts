@@ -10,6 +10,7 @@ const FIXED: Readonly<Record<string, (config: Config) => unknown>> = {
   "server.tls.key": ({ server }) => server.tls?.keyFile,
   "server.tls.clientCa": ({ server }) => server.tls?.clientCaFile,
   "server.trustedProxies": ({ server }) => server.trustedProxies,
+  "server.accelRedirect": ({ server }) => server.accelRedirect,
   "admin.listen": ({ admin }) => admin.listen,
   "admin.allow": ({ admin }) => admin.allow,
   "admin.token": ({ admin }) => admin.token,

@@ -12,7 +12,7 @@ import { stateSchema } from "./state.ts";
 import { storageSchema } from "./storage.ts";
 import { telemetrySchema } from "./telemetry.ts";
 import { upstreamsSchema } from "./upstreams.ts";
-import { isLater, mapping } from "./values.ts";
+import { mapping } from "./values.ts";
 
 /** The whole file (design section 7), in the order in which it is documented. */
 export const configSchema = mapping({
@@ -36,8 +36,6 @@ export interface SchemaKey {
   /** `<name>` stands for an upstream's name, `[]` for an entry of a list. */
   readonly path: readonly string[];
   readonly kind: "value" | "list" | "map";
-  /** False for a key whose feature is not built yet. */
-  readonly live: boolean;
 }
 
 /** Every key of the schema, in order. */
@@ -47,22 +45,20 @@ export function schemaKeys(): readonly SchemaKey[] {
 
 function* walk(schema: z.core.$ZodType, path: readonly string[]): Iterable<SchemaKey> {
   const inner = unwrap(schema);
-  if (isLater(schema)) {
-    yield { path, kind: "value", live: false };
-  } else if (inner instanceof z.ZodObject) {
+  if (inner instanceof z.ZodObject) {
     for (const [key, child] of Object.entries(inner.shape)) {
       yield* walk(child, [...path, key]);
     }
   } else if (inner instanceof z.ZodArray) {
     yield* unwrap(inner.element) instanceof z.ZodObject
       ? walk(inner.element, [...path, "[]"])
-      : [{ path, kind: "list", live: true } as const];
+      : [{ path, kind: "list" } as const];
   } else if (inner instanceof z.ZodRecord) {
     yield* unwrap(inner.valueType) instanceof z.ZodObject
       ? walk(inner.valueType, [...path, "<name>"])
-      : [{ path, kind: "map", live: true } as const];
+      : [{ path, kind: "map" } as const];
   } else {
-    yield { path, kind: "value", live: true };
+    yield { path, kind: "value" };
   }
 }
 

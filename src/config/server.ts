@@ -1,8 +1,8 @@
 import { availableParallelism } from "node:os";
 import { resolve } from "node:path";
 import { z } from "zod";
-import type { ServerConfig } from "./types.ts";
-import { endpoint, filePath, later, listenAddress, mapping, network, value } from "./values.ts";
+import type { ServerConfig, StorageConfig } from "./types.ts";
+import { endpoint, filePath, listenAddress, mapping, network, Refusal, value } from "./values.ts";
 
 /** A machine with more cores has other things to do with them, and one storage under all of them. */
 const MAX_WORKERS = 64;
@@ -21,6 +21,24 @@ const workerCount = value(
     return isCount ? count : undefined;
   },
   { anyOf: [{ type: "integer", minimum: 1, maximum: MAX_WORKERS }, { type: "string" }] },
+);
+
+/** Names that mean the same to whoever decodes paths, and to whoever does not. */
+const PLAIN_PATH = /^\/(?:[A-Za-z0-9_~-][A-Za-z0-9._~-]*\/)+$/;
+
+const accelPath = value(
+  "a path that begins and ends with / and needs no escapes, such as /internal-blobs/",
+  (input) => {
+    if (typeof input !== "string" || !PLAIN_PATH.test(input)) {
+      return undefined;
+    }
+    return /^\/v2\//.test(input)
+      ? new Refusal(
+          "is where clients send their requests to; give the files a path of their own, such as /internal-blobs/",
+        )
+      : input;
+  },
+  { type: "string", pattern: "^/.+/$|\\$\\{" },
 );
 
 export const serverSchema = mapping({
@@ -46,12 +64,35 @@ export const serverSchema = mapping({
     .array(network)
     .prefault([])
     .describe("Addresses and CIDRs of proxies in front: their X-Forwarded-For says who the client is."),
-  accelRedirect: later("handing bodies to a web server in front"),
+  accelRedirect: accelPath
+    .optional()
+    .describe(
+      "Path below which the nginx in front, one of trustedProxies, has the storage's files: it is sent there for held blobs (X-Accel-Redirect).",
+    ),
 })
   .prefault({})
   .describe("The endpoint for clients.");
 
-export function serverConfig(parsed: z.output<typeof serverSchema>, cwd: string): ServerConfig {
+type Report = (path: readonly (string | number)[], message: string) => void;
+
+export function serverConfig(
+  parsed: z.output<typeof serverSchema>,
+  storage: Pick<StorageConfig, "driver">,
+  cwd: string,
+  report: Report,
+): ServerConfig {
+  if (parsed.accelRedirect !== undefined && parsed.trustedProxies.length === 0) {
+    report(
+      ["accelRedirect"],
+      "needs the address of the nginx in server.trustedProxies: nobody else is sent to the files",
+    );
+  }
+  if (parsed.accelRedirect !== undefined && storage.driver === "s3") {
+    report(
+      ["accelRedirect"],
+      "needs files on a disk, which storage.driver: s3 has none of; storage.s3.redirect sends clients to the bucket instead",
+    );
+  }
   return {
     listen: parsed.listen,
     publicUrl: parsed.publicUrl,
@@ -65,5 +106,6 @@ export function serverConfig(parsed: z.output<typeof serverSchema>, cwd: string)
           },
     workers: parsed.workers,
     trustedProxies: parsed.trustedProxies,
+    accelRedirect: parsed.accelRedirect,
   };
 }

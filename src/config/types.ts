@@ -43,6 +43,8 @@ export interface ServerConfig {
     | undefined;
   /** Addresses and CIDRs of proxies in front, whose `X-Forwarded-For` counts. */
   readonly trustedProxies: readonly string[];
+  /** Path below which those proxies have the files of the storage; begins and ends in `/`. Undefined where they get bytes. */
+  readonly accelRedirect: string | undefined;
 }
 
 export interface AdminConfig {

@@ -70,25 +70,6 @@ function unknownKey(key: string, known: readonly string[]): string {
     : `there is no such key; did you mean ${meant}?`;
 }
 
-export const NOT_BUILT_YET = "is not built yet in this version of Weir";
-
-/** A key that the design has and this version has not: refused, since an accepted key without effect is a trap. */
-export function later(what: string) {
-  return z
-    .unknown()
-    .superRefine((input, ctx) => {
-      if (input !== undefined) {
-        ctx.addIssue(issue(input, { sentence: `${what} ${NOT_BUILT_YET}; leave the key out` }));
-      }
-    })
-    .optional()
-    .meta({ not: {}, description: `${what} ${NOT_BUILT_YET}.` });
-}
-
-export function isLater(schema: z.core.$ZodType): boolean {
-  return schema instanceof z.ZodType && schema.meta()?.not !== undefined;
-}
-
 /** Milliseconds. */
 export function duration(bounds: { readonly min: string; readonly max: string }) {
   const parse = durationWithin(bounds);
@@ -145,19 +126,14 @@ export const flag = value(
   { anyOf: [{ type: "boolean" }, { enum: ["true", "false"] }, INTERPOLATED] },
 );
 
-/** One of a few words or numbers. `notYet` are those that the design has and this version has not. */
-export function choice<const T extends string | number>(values: readonly T[], notYet: readonly string[] = []) {
+/** One of a few words or numbers. */
+export function choice<const T extends string | number>(values: readonly T[]) {
   return value(
     values.length === 1 ? String(values[0]) : `one of ${values.join(", ")}`,
-    (input): T | Refusal | undefined => {
-      if (typeof input !== "string" && typeof input !== "number") {
-        return undefined;
-      }
-      const text = String(input);
-      return notYet.includes(text)
-        ? new Refusal(`${text} ${NOT_BUILT_YET}; expected ${values.join(" or ")}`)
-        : values.find((candidate) => String(candidate) === text);
-    },
+    (input) =>
+      typeof input === "string" || typeof input === "number"
+        ? values.find((candidate) => String(candidate) === String(input))
+        : undefined,
     { anyOf: [{ enum: values }, INTERPOLATED] },
   );
 }

@@ -3,6 +3,7 @@ import { printable } from "../base/printable.ts";
 import { traceFields } from "../base/trail.ts";
 import { formatReference } from "../oci/reference.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
+import type { HandOver } from "./hand-over.ts";
 import type { AccessLine, AnsweredRequest, RequestEnd, RequestKind, RequestSubject, RequestTrail } from "./observer.ts";
 import type { RequestLine, RoutedCall } from "./route.ts";
 
@@ -23,6 +24,7 @@ export interface RequestRecord {
   error: unknown;
   /** What of it the client was told. */
   told: RequestEnd["error"];
+  handOver: HandOver | undefined;
   readonly trail: RequestTrail;
 }
 
@@ -54,6 +56,7 @@ export function finishedRequest(
     status: res.headersSent ? res.statusCode : CLIENT_LEFT,
     cache: record.cache.outcome,
     bytesSent: record.bytesSent,
+    ...(record.handOver === undefined ? {} : { handOver: record.handOver }),
     firstByteMs: record.firstByteMs,
     totalMs,
   };
@@ -71,6 +74,7 @@ export function finishedRequest(
     status: answered.status,
     cache: answered.cache,
     bytes: answered.bytesSent,
+    ...(record.handOver === undefined ? {} : { handOver: record.handOver }),
     firstByteMs: rounded(answered.firstByteMs),
     totalMs: rounded(totalMs),
     userAgent: agent === undefined ? undefined : printable(agent, MAX_USER_AGENT_LENGTH),

@@ -7,6 +7,8 @@ export interface Answer {
   readonly headers: Readonly<Record<string, string>>;
   readonly cache: CacheInfo;
   readonly body: Uint8Array | StreamBody | undefined;
+  /** Bytes that the web server in front sends in the place of a body. */
+  readonly handedOver?: number;
   /** Frees what the answer holds; called once, when it has been sent or given up. */
   readonly release?: () => Promise<void>;
 }

@@ -12,6 +12,7 @@ import { finishedRequest, type RequestRecord, requestSubject } from "./access-lo
 import { type Answer, NO_CACHE_INFO } from "./answer.ts";
 import { commonHeaders } from "./common-headers.ts";
 import { cacheInfoOf, errorAnswer, toOciError } from "./errors.ts";
+import { isReturned } from "./hand-over.ts";
 import { answerPull, methodRefused } from "./handlers.ts";
 import type { RequestHandler } from "./listener.ts";
 import type { HttpObserver, RequestTrail, RequestTrails } from "./observer.ts";
@@ -31,6 +32,8 @@ export interface ClientGate {
   admit(client: string | undefined): void;
   /** Whether the client may be sent elsewhere for the bytes of a blob, where they can be had elsewhere. */
   mayRedirect(client: string | undefined): boolean;
+  /** Where the other end of the connection, a web server, has the files of blobs; undefined where it wants their bytes. */
+  accelRedirect(peer: string | undefined): string | undefined;
 }
 
 export interface AppOptions {
@@ -112,6 +115,7 @@ function observed({
       firstByteMs: undefined,
       error: undefined,
       told: undefined,
+      handOver: undefined,
       trail: trails.start(requestId, req.headers),
     };
     const gone = new AbortController();
@@ -207,12 +211,17 @@ function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<
       throw methodRefused();
     }
     const client = `${record.client} ${req.headers["user-agent"] ?? ""}`;
+    const accelRedirect = clients.accelRedirect(req.socket.remoteAddress);
+    if (accelRedirect !== undefined && isReturned(req.headers)) {
+      record.handOver = "returned";
+    }
     state.answer = await answerPull(proxy, {
       call: record.call,
       head: method === "HEAD",
       headers: req.headers,
       takesChunks: req.httpVersion !== "1.0",
       mayRedirect: clients.mayRedirect(state.client),
+      accelRedirect: record.handOver === "returned" ? undefined : accelRedirect,
       by: {
         caller: { identity: caller, client },
         signal: gone,
@@ -332,7 +341,8 @@ async function deliver(ctx: Koa.ParameterizedContext<State>, answer: Answer, opt
   if (body === undefined || body instanceof Uint8Array) {
     firstByte();
     if (await endWith(res, body)) {
-      record.bytesSent = body?.length ?? 0;
+      record.bytesSent = answer.handedOver ?? body?.length ?? 0;
+      record.handOver ??= answer.handedOver === undefined ? undefined : "done";
     }
     return;
   }

@@ -7,6 +7,7 @@ import { formatReferrers } from "../oci/referrers.ts";
 import type { BlobAnswer, CacheInfo, ManifestAnswer, ProxyCall, PullThrough, Visibility } from "../proxy/answers.ts";
 import { type Answer, jsonAnswer, NO_CACHE_INFO } from "./answer.ts";
 import { entityTag, matchesEntityTag, rangeApplies } from "./conditional.ts";
+import { filePlace, suitsHandOver } from "./hand-over.ts";
 import type { RoutedCall } from "./route.ts";
 
 /** A GET or HEAD that has been routed. */
@@ -18,9 +19,13 @@ export interface PullRequest {
   readonly takesChunks: boolean;
   /** Whether the client may be sent to where a blob's bytes are. */
   readonly mayRedirect: boolean;
+  /** Where the web server in front, which asks on the client's behalf, has the files of blobs; undefined where it wants bytes. */
+  readonly accelRedirect: string | undefined;
   /** On whose behalf the proxy is asked, and until when. */
   readonly by: ProxyCall;
 }
+
+const BLOB_TYPE = "application/octet-stream";
 
 type CallOf<Op extends RoutedCall["op"]> = Extract<RoutedCall, { op: Op }>;
 
@@ -102,6 +107,7 @@ async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob
     range: known ? undefined : range,
     needsLength: !request.takesChunks,
     mayRedirect: request.mayRedirect,
+    mayHandOver: request.accelRedirect !== undefined && suitsHandOver(headers, range),
   });
   const release = (): Promise<void> => found.release();
   const caching = immutable(found.visibility);
@@ -113,10 +119,27 @@ async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob
   }
   const { part } = found;
   const length = part === undefined ? found.size : part.end - part.start + 1;
+  if (found.local !== undefined && request.accelRedirect !== undefined) {
+    return {
+      status: 200,
+      headers: {
+        "Content-Type": BLOB_TYPE,
+        "Content-Length": "0",
+        ...identity(found, caching),
+        // nginx says so by itself with the whole, and would say it twice.
+        ...(part === undefined ? {} : { "Accept-Ranges": "bytes" }),
+        "X-Accel-Redirect": filePlace(request.accelRedirect, found.local),
+      },
+      cache: found.cache,
+      body: undefined,
+      handedOver: length ?? 0,
+      release,
+    };
+  }
   return {
     status: part === undefined ? 200 : 206,
     headers: {
-      "Content-Type": "application/octet-stream",
+      "Content-Type": BLOB_TYPE,
       ...(length === undefined ? {} : { "Content-Length": String(length) }),
       ...(part === undefined ? {} : { "Content-Range": formatContentRange(part, found.size) }),
       ...identity(found, caching),

@@ -1,6 +1,7 @@
 import type { DenialReason } from "../access/denied-error.ts";
 import type { TraceHeaders, Trail } from "../base/trail.ts";
 import type { CacheInfo, CacheOutcome } from "../proxy/answers.ts";
+import type { HandOver } from "./hand-over.ts";
 
 /** The label of `weir_http_*{kind=...}`. */
 export type RequestKind = "manifest" | "blob" | "tags" | "referrers" | "catalog" | "base" | "other";
@@ -16,8 +17,9 @@ export interface AnsweredRequest {
   /** As sent; 499 when the client left before there was an answer. */
   readonly status: number;
   readonly cache: CacheOutcome;
-  /** Body bytes handed to the connection. */
+  /** Body bytes handed to the connection, or to the web server in front. */
   readonly bytesSent: number;
+  readonly handOver?: HandOver;
   /** From the request's headers to the first byte of the answer, milliseconds; undefined when there was none. */
   readonly firstByteMs: number | undefined;
   /** From the request's headers to the last byte, milliseconds. */
@@ -67,6 +69,7 @@ export type AccessLine = {
   readonly status: number;
   readonly cache: CacheOutcome;
   readonly bytes: number;
+  readonly handOver?: HandOver;
   readonly firstByteMs: number | undefined;
   readonly totalMs: number | undefined;
   readonly userAgent: string | undefined;

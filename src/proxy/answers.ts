@@ -67,6 +67,8 @@ export interface BlobCall extends ProxyCall {
   readonly needsLength: boolean;
   /** The client may be sent to where the bytes are. */
   readonly mayRedirect: boolean;
+  /** Whoever asks on the client's behalf sends the bytes by itself where it is told in which file they are. */
+  readonly mayHandOver: boolean;
 }
 
 export interface BlobAnswer {
@@ -84,6 +86,8 @@ export interface BlobAnswer {
   readonly body: ByteStream | undefined;
   /** Where the client gets the whole blob, or a range of it, for some minutes; then there is no `body` and no `part`. */
   readonly location?: string;
+  /** The file that has the whole verified blob, below the storage's root; then there is no `body`, and `part` is what is wanted of it. */
+  readonly local?: string;
   /** Frees what the answer holds when `body` is not iterated; harmless otherwise. */
   release(): Promise<void>;
 }

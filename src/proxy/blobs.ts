@@ -209,6 +209,9 @@ export class Blobs {
       // What it gets there, the client verifies, as it does everything.
       return { ...answer, part: undefined, body: undefined, location, release: async () => {} };
     }
+    if (call.mayHandOver && verified && held.local !== undefined) {
+      return { ...answer, body: undefined, local: held.local, release: async () => {} };
+    }
     const { start, end } = part ?? { start: 0, end: size - 1 };
     const elsewhere: Elsewhere = (from, error) => this.#goOn(target, { from, end: end + 1, size, error }, call);
     const whole = start === 0 && end === size - 1;

@@ -85,6 +85,8 @@ export interface OpenBlob {
    * eyes only. Undefined where clients are not redirected; resolves with undefined where they must not be to this blob now.
    */
   readonly presign?: (() => Promise<string | undefined>) | undefined;
+  /** The file that has the content, and nothing else, below the store's root; undefined where there is none on this machine. */
+  readonly local?: string | undefined;
   /** Repeatable. */
   close(): Promise<void>;
 }

@@ -70,6 +70,7 @@ function measuredBlob(blob: OpenBlob, digest: Digest, measure: Measure): OpenBlo
     version: blob.version,
     read: (start, end, o): ByteStream => measure.stream("blob-read", digest, o, blob.read(start, end, o)),
     presign: blob.presign?.bind(blob),
+    local: blob.local,
     close: () => blob.close(),
   };
 }

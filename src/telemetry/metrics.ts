@@ -168,7 +168,12 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
 
   return {
     answered(request: AnsweredRequest): void {
-      answers.of(upstreamLabel(request.upstream)).of(request.kind).of(request.cache).count(request);
+      const upstream = upstreamLabel(request.upstream);
+      answers.of(upstream).of(request.kind).of(request.cache).count(request);
+      if (request.handOver !== undefined) {
+        series.handOvers.inc({ result: request.handOver });
+        series.handedOverBytes.inc({ upstream }, request.handOver === "done" ? request.bytesSent : 0);
+      }
     },
     exchange(e: UpstreamExchange): void {
       const upstream = upstreamLabel(e.upstream);

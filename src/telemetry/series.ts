@@ -57,8 +57,20 @@ export function createSeries(registry: Registry) {
     }),
     httpBytes: new TalliedCounter({
       name: "weir_http_response_bytes_total",
-      help: "Bytes of bodies that clients took, without headers.",
+      help: "Bytes of bodies that clients took, without headers; those that were handed over to a web server in front count as taken.",
       labelNames: ["upstream", "kind", "cache"],
+      registers,
+    }),
+    handOvers: new Counter({
+      name: "weir_http_hand_overs_total",
+      help: "Blobs that a web server in front was told to send by itself (server.accelRedirect): done, or returned where it could not read the file, which was evicted in between or is not open to it.",
+      labelNames: ["result"],
+      registers,
+    }),
+    handedOverBytes: new Counter({
+      name: "weir_http_handed_over_bytes_total",
+      help: "Of weir_http_response_bytes_total, the bytes that a web server in front sends by itself (server.accelRedirect). How many of them clients take is not known here.",
+      labelNames: ["upstream"],
       registers,
     }),
     connections: new Gauge({

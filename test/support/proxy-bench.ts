@@ -108,6 +108,7 @@ export class ProxyBench {
       range: undefined,
       needsLength: false,
       mayRedirect: false,
+      mayHandOver: false,
       caller: NOBODY,
       signal: this.signal,
       ...call,

@@ -70,6 +70,7 @@ export async function request(
       headers: o.range === undefined ? {} : { range: o.range },
       takesChunks: true,
       mayRedirect: false,
+      accelRedirect: undefined,
       by: { caller: { identity: who, client: `${who.address}` }, signal },
     });
     return { ...shown(answer), body: await text(answer.body), key: undefined };

@@ -238,6 +238,10 @@ class FsOpenBlob implements OpenBlob {
     this.#buffers = buffers;
   }
 
+  get local(): string {
+    return blobKey(this.#digest);
+  }
+
   read(start: number, end: number, o: CallOptions): ByteStream {
     if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start < 0 || start > end || end > this.size) {
       throw new RangeError(`bytes ${start} to ${end} of ${this.size}`);

@@ -36,6 +36,7 @@ beforeEach(async () => {
         tls: undefined,
         workers: 1,
         trustedProxies: [],
+        accelRedirect: undefined,
       }),
     },
     control: { upkeep: fakeUpkeep(), tokens: [] },

@@ -94,18 +94,20 @@ export interface Front {
 type Changes = Partial<Omit<FrontServerDeps, "config" | "proxy" | "clients" | "routes" | "observer" | "log">> & {
   readonly tls?: ServerConfig["tls"];
   readonly trustedProxies?: readonly string[];
+  readonly accelRedirect?: string;
   readonly access?: Partial<Pick<AccessConfig, "allow" | "deny">>;
 };
 
 /** Started; stopped without grace at the end of `stack`. */
 export async function startFront(stack: AsyncDisposableStack, changes: Changes = {}): Promise<Front> {
-  const { tls, trustedProxies = [], access = {}, ...others } = changes;
+  const { tls, trustedProxies = [], accelRedirect, access = {}, ...others } = changes;
   const addresses = new ClientAddresses(trustedProxies);
   const gate = createAddressGate("access", { allow: [], deny: [], ...access });
   const clients: ClientGate = {
     addressOf: (peer, forwardedFor) => addresses.of(peer, forwardedFor),
     admit: (client) => gate.admit(client),
     mayRedirect: () => true,
+    accelRedirect: (peer) => (addresses.isProxy(peer) ? accelRedirect : undefined),
   };
   const proxy = new ScriptedProxy();
   const answered: AnsweredRequest[] = [];

@@ -57,6 +57,7 @@ async function ask(target: string, { host = "weir.example", method = "GET" } = {
     headers: {},
     takesChunks: true,
     mayRedirect: false,
+    accelRedirect: undefined,
     by: { caller: NOBODY, signal: bench.signal },
   });
 }

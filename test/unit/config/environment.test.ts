@@ -86,12 +86,6 @@ describe("problems", () => {
     ]);
   });
 
-  test("a key that is not built yet", () => {
-    expect(problemsOf({ WEIR_SERVER_ACCEL_REDIRECT: "true" })).toEqual([
-      expect.stringMatching(/^server\.accelRedirect: .*not built yet.*\(set by WEIR_SERVER_ACCEL_REDIRECT\)$/),
-    ]);
-  });
-
   test("credentials of no upstream, of two, and half ones", () => {
     expect(problemsOf({ WEIR_UPSTREAM_DOCKR_IO_USERNAME: "u" })).toEqual([
       expect.stringContaining("expected WEIR_UPSTREAM_DOCKER_IO_USERNAME"),

@@ -57,6 +57,7 @@ describe("the built-in default", () => {
       publicUrl: undefined,
       tls: undefined,
       trustedProxies: [],
+      accelRedirect: undefined,
     });
     expect(config.admin).toEqual({ listen: { host: "127.0.0.1", port: 5001 }, allow: [], token: undefined });
     expect(config.routing).toEqual({ default: "docker.io", hosts: new Map(), dynamic: { allow: [] } });
@@ -353,22 +354,48 @@ describe("problems", () => {
   });
 });
 
-describe("what is not built yet is refused with a sentence that says so", () => {
-  test.each<[string, unknown]>([["server.accelRedirect", { server: { accelRedirect: true } }]])("%s", (path, input) => {
-    const found = problem(input);
-    expect(found).toContain("is not built yet in this version of Weir");
-    expect(found.startsWith(`${path}: `)).toBe(true);
+describe("server.accelRedirect", () => {
+  const trustedProxies = ["127.0.0.1"];
+
+  test.each(["/internal-blobs/", "/a/b-c_d~e.f/"])("may be %s", (accelRedirect) => {
+    expect(parsed({ server: { accelRedirect, trustedProxies } }).server.accelRedirect).toBe(accelRedirect);
   });
 
-  test("the one value that is built may be written down", () => {
-    expect(
-      problems({
-        server: { workers: 1 },
-        state: { driver: "memory" },
-        storage: { driver: "filesystem" },
-        access: { mode: "anonymous" },
-      }),
-    ).toEqual([]);
+  test.each([
+    ...[
+      "internal-blobs/",
+      "/internal-blobs",
+      "/",
+      "//",
+      "//host/",
+      "/a//b/",
+      "/../",
+      "/a/./b/",
+      "/.hidden/",
+      "/a b/",
+      "/%41/",
+    ],
+    ...["/a?b/", "/a#/", "/a\n/", "https://files.example/", "", true, 7],
+  ])("is not %j", (accelRedirect) => {
+    expect(problem({ server: { accelRedirect, trustedProxies } })).toMatch(
+      /^server\.accelRedirect: expected a path that begins and ends with \/ .*such as \/internal-blobs\/, got /,
+    );
+  });
+
+  test("is not where clients are answered", () => {
+    expect(problem({ server: { accelRedirect: "/v2/blobs/", trustedProxies } })).toMatch(
+      /^server\.accelRedirect: is where clients send their requests/,
+    );
+  });
+
+  test("needs a proxy that is trusted, and a disk", () => {
+    const accelRedirect = "/internal-blobs/";
+    expect(problem({ server: { accelRedirect } })).toMatch(/^server\.accelRedirect: .*server\.trustedProxies/);
+    const s3 = { bucket: "a-bucket" };
+    expect(problem({ server: { accelRedirect, trustedProxies }, storage: { driver: "s3", s3 } })).toMatch(
+      /^server\.accelRedirect: needs files on a disk.*storage\.s3\.redirect/,
+    );
+    expect(problems({ server: { accelRedirect, trustedProxies }, storage: { driver: "tiered", s3 } })).toEqual([]);
   });
 });
 

@@ -172,7 +172,9 @@ export function createMetrics({ version, isConfigured }: MetricsOptions): Metric
       answers.of(upstream).of(request.kind).of(request.cache).count(request);
       if (request.handOver !== undefined) {
         series.handOvers.inc({ result: request.handOver });
-        series.handedOverBytes.inc({ upstream }, request.handOver === "done" ? request.bytesSent : 0);
+      }
+      if (request.handOver === "done") {
+        series.handedOverBytes.inc({ upstream }, request.bytesSent);
       }
     },
     exchange(e: UpstreamExchange): void {

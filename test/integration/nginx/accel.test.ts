@@ -94,14 +94,16 @@ const pathOf = (content: Content, repository = "team/big"): string =>
   `/v2/${repository}/blobs/${content.digest}?ns=docker.io`;
 const gets = (): number => hub.ledger.filter(({ path }) => path.includes(LAYER.digest.slice(7))).length;
 
-/** Cold, through nginx: afterwards this process has verified it. */
+/** Cold, through nginx, and once more: afterwards this process has verified it, be it while it came or when it was read. */
 async function pullCold({ ask, app, relayed }: Site): Promise<void> {
   expect(expectStatus(200, await ask("/v2/team/big/manifests/1?ns=docker.io")).headers["docker-content-digest"]).toBe(
     BIG.root.digest,
   );
-  const reply = expectStatus(200, await ask(pathOf(LAYER)));
-  expect(reply.body.equals(LAYER.bytes)).toBe(true);
-  await fillsOver(app);
+  for (let i = 0; i < 2; i += 1) {
+    const reply = expectStatus(200, await ask(pathOf(LAYER)));
+    expect(reply.body.equals(LAYER.bytes)).toBe(true);
+    await fillsOver(app);
+  }
   relayed();
 }
 
@@ -112,7 +114,13 @@ toolTest(
     const at = await site();
     await pullCold(at);
     const asked = gets();
-    const before = await at.app.metric("weir_http_response_bytes_total", { kind: "blob", cache: "hit" });
+    const numbers = async (): Promise<readonly number[]> => [
+      await at.app.metric("weir_http_response_bytes_total", { kind: "blob", cache: "hit" }),
+      await at.app.metric("weir_http_handed_over_bytes_total", { upstream: "docker.io" }),
+      await at.app.metric("weir_http_hand_overs_total", { result: "done" }),
+      await at.app.metric("weir_http_hand_overs_total", { result: "returned" }),
+    ];
+    const before = await numbers();
     const headers = { "x-request-id": "of-the-client" };
     const handed = expectStatus(200, await at.ask(pathOf(LAYER), { headers }));
     expect(handed.body.equals(LAYER.bytes)).toBe(true);
@@ -125,12 +133,7 @@ toolTest(
     expect(gets()).toBe(asked);
     // It counts as sent, and is told apart.
     const bytes = LAYER.bytes.length;
-    expect(await at.app.metric("weir_http_response_bytes_total", { kind: "blob", cache: "hit" })).toBe(
-      before + 2 * bytes,
-    );
-    expect(await at.app.metric("weir_http_handed_over_bytes_total", { upstream: "docker.io" })).toBe(bytes);
-    expect(await at.app.metric("weir_http_hand_overs_total", { result: "done" })).toBe(1);
-    expect(await at.app.metric("weir_http_hand_overs_total", { result: "returned" })).toBe(0);
+    expect((await numbers()).map((number, i) => number - (before[i] ?? 0))).toEqual([2 * bytes, bytes, 1, 0]);
   },
 );
 
@@ -190,7 +193,7 @@ toolTest(TOOLS, "what this process has not verified goes through it first, damag
 
 toolTest(
   TOOLS,
-  "S3 a blob that is evicted between the decision and nginx's look comes from Weir all the same",
+  "S4 a blob that is evicted between the decision and nginx's look comes from Weir all the same",
   async () => {
     const at = await site();
     await pullCold(at);
@@ -220,7 +223,7 @@ toolTest(["root", ...TOOLS], "a storage that nginx may not read costs the speed,
   const reply = expectStatus(200, await at.ask(pathOf(LAYER)));
   expect(reply.body.equals(LAYER.bytes)).toBe(true);
   expect(at.relayed().map(({ bodyBytes }) => bodyBytes)).toEqual([0, LAYER.bytes.length]);
-  expect(await at.app.metric("weir_http_hand_overs_total", { result: "returned" })).toBe(1);
+  expect(await at.app.metric("weir_http_hand_overs_total", { result: "returned" })).toBeGreaterThan(0);
 });
 
 toolTest(TOOLS, "nobody but a trusted proxy is sent to a file, and nobody reaches one past Weir", async () => {
@@ -251,7 +254,7 @@ toolTest(TOOLS, "nobody but a trusted proxy is sent to a file, and nobody reache
   expect(await at.app.metric("weir_http_hand_overs_total", { result: "returned" })).toBe(0);
 });
 
-toolTest(TOOLS, "V1 access is Weir's: a private repository's blob is not handed to who may not read it", async () => {
+toolTest(TOOLS, "A1 access is Weir's: a private repository's blob is not handed to who may not read it", async () => {
   const image = smallImage("nginx private");
   hub.add("team/private", image, ["1"], "private");
   const layer = largest(image.blobs);

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -106,6 +106,13 @@ describe("B15 a file that is not what its name says", () => {
       await blob?.close();
     },
   );
+
+  test("says in which file below the root it is", async () => {
+    await store.put(digest, bytes, call);
+    const blob = await store.open(digest, call);
+    expect((await readFile(join(root, blob?.local ?? ""))).equals(bytes)).toBe(true);
+    await blob?.close();
+  });
 
   test("changed in whatever way, and the time of it hidden: another version", async () => {
     await store.put(digest, bytes, call);

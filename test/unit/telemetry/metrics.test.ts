@@ -98,6 +98,23 @@ describe("answered requests", () => {
     );
   });
 
+  test("handed over: told apart, and counted as sent", async () => {
+    const metrics = create();
+    metrics.answered({ ...request, handOver: "done" });
+    metrics.answered({ ...request, handOver: "returned" });
+    metrics.answered(request);
+    expect(await samples(metrics, "weir_http_hand_overs_total")).toEqual([
+      'weir_http_hand_overs_total{result="done"} 1',
+      'weir_http_hand_overs_total{result="returned"} 1',
+    ]);
+    expect(await samples(metrics, "weir_http_handed_over_bytes_total")).toEqual([
+      'weir_http_handed_over_bytes_total{upstream="docker.io"} 100',
+    ]);
+    expect(await samples(metrics, "weir_http_response_bytes_total")).toEqual([
+      'weir_http_response_bytes_total{upstream="docker.io",kind="blob",cache="hit"} 300',
+    ]);
+  });
+
   test("R5 what clients make up becomes no series: upstreams that are not configured, methods", async () => {
     const metrics = create();
     for (let i = 0; i < 50; i += 1) metrics.answered({ ...request, upstream: `host-${i}.example`, method: `M${i}` });

@@ -101,7 +101,8 @@ export async function openFront(
   onStop: OnStop,
 ): Promise<OpenFront> {
   const { config, clock, log, metrics, proxy, signIn, live } = parts;
-  const clients = new ClientAddresses(config.server.trustedProxies);
+  const { trustedProxies, accelRedirect } = config.server;
+  const clients = new ClientAddresses(trustedProxies);
   const stayHere = compileNetworks(config.storage.s3?.redirectExcept ?? []);
   await signIn.open(config);
   const front = createFrontServer({
@@ -113,7 +114,7 @@ export async function openFront(
       addressOf: (peer, forwardedFor) => clients.of(peer, forwardedFor),
       admit: (client) => live().gate.admit(client),
       mayRedirect: (client) => client !== undefined && stayHere.find(client) === undefined,
-      accelRedirect: (peer) => (clients.isProxy(peer) ? config.server.accelRedirect : undefined),
+      accelRedirect: (peer) => (accelRedirect !== undefined && clients.isProxy(peer) ? accelRedirect : undefined),
     },
     signIn,
     routes: () => live().routes,

@@ -211,7 +211,9 @@ function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<
       throw methodRefused();
     }
     const client = `${record.client} ${req.headers["user-agent"] ?? ""}`;
-    const accelRedirect = clients.accelRedirect(req.socket.remoteAddress);
+    // Who asks for itself, on the proxy's machine perhaps, can make nothing of a file's place.
+    const isForwarded = req.headers["x-forwarded-for"] !== undefined;
+    const accelRedirect = isForwarded ? clients.accelRedirect(req.socket.remoteAddress) : undefined;
     if (accelRedirect !== undefined && isReturned(req.headers)) {
       record.handOver = "returned";
     }

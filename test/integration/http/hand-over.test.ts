@@ -22,7 +22,9 @@ beforeEach(async () => {
 
 afterEach(() => stack.disposeAsync());
 
-const ask = (options?: HttpRequestOptions): Promise<HttpReply> => httpRequest(front.url + BLOB_PATH, options);
+/** As the proxy asks. */
+const ask = ({ headers, ...others }: HttpRequestOptions = {}): Promise<HttpReply> =>
+  httpRequest(front.url + BLOB_PATH, { headers: { "x-forwarded-for": "203.0.113.7", ...headers }, ...others });
 
 describe("to a trusted proxy", () => {
   test("the file's place, the blob's own headers, and no bytes", async () => {
@@ -76,6 +78,9 @@ test("to nobody else, whatever they say", async () => {
   const headers = { "x-forwarded-for": "127.0.0.1", "weir-accel-redirect": "on" };
   const reply = await ask({ network: from("127.0.0.9"), headers });
   expect([reply.body, reply.headers["x-accel-redirect"]]).toEqual([BLOB, undefined]);
+  // Nor to who asks for itself from the proxy's address.
+  const own = await httpRequest(front.url + BLOB_PATH);
+  expect([own.body, own.headers["x-accel-redirect"]]).toEqual([BLOB, undefined]);
   // Nor does it count where nobody is sent to files.
   await ask({ network: from("127.0.0.9"), headers: { "weir-accel-redirect": "off" } });
   expect(front.answered.filter(({ handOver }) => handOver !== undefined)).toEqual([]);
@@ -87,6 +92,6 @@ test("not where it is not configured", async () => {
     expect(mayHandOver).toBe(false);
     return blobAnswer();
   };
-  const reply = await httpRequest(plain.url + BLOB_PATH);
+  const reply = await httpRequest(plain.url + BLOB_PATH, { headers: { "x-forwarded-for": "203.0.113.7" } });
   expect([reply.body, reply.headers["x-accel-redirect"]]).toEqual([BLOB, undefined]);
 });

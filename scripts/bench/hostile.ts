@@ -18,7 +18,8 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { cpuSeconds, download, median, printTable, spread, stopServer } from "./measure.ts";
+import { median, spread } from "./figures.ts";
+import { cpuSeconds, download, printTable, stopServer } from "./measure.ts";
 import { type Peer, requirePrograms, startWeir } from "./peers.ts";
 
 const { values: flags } = parseArgs({

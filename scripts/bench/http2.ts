@@ -20,7 +20,8 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { parseArgs, promisify } from "node:util";
 import { Agent } from "undici";
-import { median, printTable, spread } from "./measure.ts";
+import { median, spread } from "./figures.ts";
+import { printTable } from "./measure.ts";
 
 const { values: flags } = parseArgs({
   options: {

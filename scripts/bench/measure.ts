@@ -1,10 +1,55 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { createWriteStream, existsSync, readFileSync } from "node:fs";
+import { createWriteStream, existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { get } from "node:http";
 import { createServer } from "node:net";
 import { delimiter, join } from "node:path";
+
+// Whatever way this process ends, what it started goes with it.
+const alive = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of alive) child.kill("SIGKILL");
+});
+
+/** Sees to it that the process ends with this one. */
+export function tracked(child: ChildProcess): ChildProcess {
+  alive.add(child);
+  child.once("exit", () => alive.delete(child));
+  child.once("error", () => alive.delete(child));
+  return child;
+}
+
+/** Ends everything that was started and still runs. */
+export async function stopEverything(): Promise<void> {
+  await Promise.all([...alive].map(stopServer));
+}
+
+/** More than any measurement takes: a client that waits for ever must not hold up the others. */
+const LONGEST_TOOL_MS = 120_000;
+
+/** Runs a program to its end, or until it was interrupted; gives what it printed. Throws where it fails. */
+export async function spawnTool(
+  command: string,
+  args: readonly string[],
+  { interruptAfterMs }: { readonly interruptAfterMs?: number } = {},
+): Promise<string> {
+  const child = tracked(
+    spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], timeout: LONGEST_TOOL_MS, killSignal: "SIGKILL" }),
+  );
+  let [output, errors] = ["", ""];
+  child.stdout?.on("data", (chunk: Buffer) => {
+    output += chunk.toString();
+  });
+  child.stderr?.on("data", (chunk: Buffer) => {
+    errors += chunk.toString();
+  });
+  const timer = interruptAfterMs === undefined ? undefined : setTimeout(() => child.kill("SIGINT"), interruptAfterMs);
+  const [code, signal] = (await once(child, "close")) as [number | null, NodeJS.Signals | null];
+  clearTimeout(timer);
+  if (code !== 0) throw new Error(`${command} ended with ${code ?? signal}: ${errors.trim() || output.trim()}`);
+  return output;
+}
 
 /** The path of a program, also where Debian keeps daemons; undefined when it is not installed. */
 export function findProgram(name: string): string | undefined {
@@ -22,16 +67,18 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** Starts a server and waits until `url` answers at all. The caller stops it. */
+/** Starts a server and waits until `url` answers: at all, or with success where `ok` is asked for. The caller stops it. */
 export async function startServer(
   command: string,
   args: readonly string[],
   url: string,
-  { channel = false }: { readonly channel?: boolean | undefined } = {},
+  { channel = false, ok = false }: { readonly channel?: boolean | undefined; readonly ok?: boolean } = {},
 ): Promise<ChildProcess> {
-  const child = spawn(command, args, {
-    stdio: ["ignore", "ignore", "pipe", ...(channel ? (["ipc"] as const) : [])],
-  });
+  const child = tracked(
+    spawn(command, args, {
+      stdio: ["ignore", "ignore", "pipe", ...(channel ? (["ipc"] as const) : [])],
+    }),
+  );
   let errors = "";
   child.stderr?.on("data", (chunk: Buffer) => {
     errors = (errors + chunk.toString()).slice(-2000);
@@ -41,7 +88,7 @@ export async function startServer(
     const up = await fetch(url).then(
       async (response) => {
         await response.arrayBuffer();
-        return true;
+        return response.ok || !ok;
       },
       () => false,
     );
@@ -73,10 +120,67 @@ export function cpuSeconds(pids: readonly number[]): number {
   return ticks / 100;
 }
 
-/** The process and its direct children (nginx workers). */
+/** The process and all below it (workers of nginx and of Weir). */
 export function processTree(pid: number): number[] {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
-  return [pid, ...children.split(" ").filter(Boolean).map(Number)];
+  let children: string[] = [];
+  try {
+    children = readdirSync(`/proc/${pid}/task`).flatMap((thread) =>
+      readFileSync(`/proc/${pid}/task/${thread}/children`, "utf8").split(" ").filter(Boolean),
+    );
+  } catch {
+    // It, or one of its threads, has ended meanwhile.
+  }
+  return [pid, ...children.flatMap((child) => processTree(Number(child)))];
+}
+
+/** Begins to look at what a server's processes use. */
+export function watchProcesses({ pid }: ChildProcess): {
+  /** User and system seconds since. */
+  cpuSeconds(): number;
+  /** The most memory that was resident since, of each process, added up. */
+  peakBytes(): number;
+} {
+  const pids = pid === undefined ? [] : processTree(pid);
+  const before = cpuSeconds(pids);
+  for (const one of pids) {
+    // proc(5): 5 makes the peak what is resident now.
+    if (existsSync(`/proc/${one}`)) writeFileSync(`/proc/${one}/clear_refs`, "5");
+  }
+  return {
+    cpuSeconds: () => cpuSeconds(pids) - before,
+    peakBytes: () => memoryOf(pids, "VmHWM"),
+  };
+}
+
+/** Resident now, of the process and all below it. */
+export function residentBytes({ pid }: ChildProcess): number {
+  return pid === undefined ? 0 : memoryOf(processTree(pid), "VmRSS");
+}
+
+function memoryOf(pids: readonly number[], field: "VmHWM" | "VmRSS"): number {
+  let bytes = 0;
+  for (const pid of pids) {
+    if (!existsSync(`/proc/${pid}/status`)) continue;
+    const kib = new RegExp(`^${field}:\\s+(\\d+) kB`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+    bytes += Number(kib ?? 0) * 1024;
+  }
+  return bytes;
+}
+
+/** Sockets and files that a server's processes have open. */
+export function openDescriptors({ pid }: ChildProcess): number {
+  let count = 0;
+  for (const one of pid === undefined ? [] : processTree(pid)) {
+    for (const descriptor of readdirSync(`/proc/${one}/fd`)) {
+      try {
+        const target = readlinkSync(`/proc/${one}/fd/${descriptor}`);
+        if (target.startsWith("/") || target.startsWith("socket:")) count += 1;
+      } catch {
+        // Closed meanwhile.
+      }
+    }
+  }
+  return count;
 }
 
 /** Writes `size` bytes that no compression or deduplication helps with; returns their sha256 in hex. */
@@ -101,10 +205,10 @@ export interface Download {
 }
 
 /** Downloads and throws the bytes away. */
-export function download(url: string): Promise<Download> {
+export function download(url: string, headers: Readonly<Record<string, string>> = {}): Promise<Download> {
   const start = performance.now();
   return new Promise((resolve, reject) => {
-    get(url, { agent: false }, (response) => {
+    get(url, { agent: false, headers }, (response) => {
       if (response.statusCode !== 200) {
         response.resume();
         reject(new Error(`${response.statusCode} for ${url}`));
@@ -121,21 +225,6 @@ export function download(url: string): Promise<Download> {
       response.on("aborted", () => reject(new Error(`cut after ${bytes} bytes: ${url}`)));
     }).on("error", reject);
   });
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-}
-
-export function spread(values: readonly number[]): string {
-  return `${Math.min(...values).toFixed(1)}-${Math.max(...values).toFixed(1)}`;
-}
-
-/** The first and the third quarter. */
-export function quartiles(values: readonly number[]): string {
-  const sorted = [...values].sort((a, b) => a - b);
-  return [0.25, 0.75].map((share) => sorted[Math.floor(sorted.length * share)]?.toFixed(1)).join(" to ");
 }
 
 /** Prints rows as an aligned table. */

@@ -14,7 +14,8 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { push, smallImage } from "../../test/support/images.ts";
 import { Bursts } from "./bursts.ts";
-import { download, median, printTable, quartiles, stopServer } from "./measure.ts";
+import { median, quartiles } from "./figures.ts";
+import { download, printTable, stopServer } from "./measure.ts";
 import type { Order } from "./metrics-server.ts";
 import { type Peer, requirePrograms, startRegistry, startWeir } from "./peers.ts";
 

@@ -28,7 +28,8 @@ import {
   tagRecordKey,
   tagsPrefix,
 } from "../../src/storage/layout.ts";
-import { freePort, median, startServer, stopServer } from "./measure.ts";
+import { median } from "./figures.ts";
+import { freePort, startServer, stopServer } from "./measure.ts";
 
 /** Repositories whose tags the others share. */
 const OWN = 20;

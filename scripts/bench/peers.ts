@@ -1,4 +1,5 @@
 import type { ChildProcess } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { mkdtemp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findProgram, freePort, startServer } from "./measure.ts";
@@ -7,6 +8,25 @@ import { findProgram, freePort, startServer } from "./measure.ts";
 export interface Peer {
   readonly base: string;
   readonly child: ChildProcess;
+}
+
+export interface Weir extends Peer {
+  /** Where the admin listener is. */
+  readonly admin: string;
+  /** The storage's root. */
+  readonly data: string;
+}
+
+const ROOT = new URL("../../", import.meta.url).pathname;
+
+/** What `npm start` gives to Node, without the command line's own words. */
+export function weirArguments(): string[] {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+    readonly scripts: { readonly start: string };
+  };
+  const [node, ...args] = scripts.start.split(" ");
+  if (node !== "node" || args.pop() !== "serve") throw new Error(`no start to measure: ${scripts.start}`);
+  return args.map((arg) => (arg.includes("/") ? join(ROOT, arg) : arg));
 }
 
 /** The paths of the programs; ends the process with a sentence when one is missing. */
@@ -21,13 +41,16 @@ export function requirePrograms<N extends string>(...names: readonly N[]): Recor
 }
 
 /**
- * The built Weir with an empty store in front of `origin`, which is its default upstream.
+ * The built Weir in front of `origin`, which is its default upstream.
  *
- * @param o.main the program, with arguments that come before the command line's own
+ * @param o.main the program, with arguments that come before the command line's own; as `npm start` has it if left out
  * @param o.workers `server.workers`; the default if left out
+ * @param o.server more of `server`
  * @param o.channel whether messages can be sent to it
  * @param o.upstream more of the origin's section
- * @param o.storage more of `storage`; a folder of its own if left out
+ * @param o.storage more of `storage`
+ * @param o.data the storage's root; a folder of its own, empty, if left out
+ * @param o.telemetry more of `telemetry`
  */
 export async function startWeir(
   folder: string,
@@ -36,33 +59,42 @@ export async function startWeir(
     readonly logLevel?: string;
     readonly main?: readonly string[];
     readonly workers?: number;
+    readonly server?: Readonly<Record<string, unknown>>;
     readonly channel?: boolean;
     readonly upstream?: Readonly<Record<string, unknown>>;
     readonly storage?: Readonly<Record<string, unknown>>;
+    readonly data?: string;
+    readonly telemetry?: Readonly<Record<string, unknown>>;
   } = {},
-): Promise<Peer> {
-  const { logLevel = "warn", main = [new URL("../../dist/main.js", import.meta.url).pathname], workers, channel } = o;
+): Promise<Weir> {
+  const { logLevel = "warn", main = weirArguments(), workers, channel } = o;
   const root = await mkdtemp(join(folder, "weir-"));
-  const [port, admin] = [await freePort(), await freePort()];
+  const data = o.data ?? join(root, "data");
+  const [port, adminPort] = [await freePort(), await freePort()];
   const file = join(root, "weir.json");
   await writeFile(
     file,
     JSON.stringify({
-      server: { listen: `127.0.0.1:${port}`, ...(workers === undefined ? {} : { workers }) },
-      admin: { listen: `127.0.0.1:${admin}` },
+      server: { listen: `127.0.0.1:${port}`, ...(workers === undefined ? {} : { workers }), ...o.server },
+      admin: { listen: `127.0.0.1:${adminPort}` },
       routing: { default: "origin.test" },
       upstreams: { "origin.test": { type: "generic", endpoints: [origin], ...o.upstream } },
-      storage: { driver: "filesystem", filesystem: { root: join(root, "data") }, ...o.storage },
-      telemetry: { logLevel },
+      storage: { driver: "filesystem", filesystem: { root: data }, ...o.storage },
+      telemetry: { logLevel, ...o.telemetry },
     }),
   );
-  const readyz = `http://127.0.0.1:${admin}/readyz`;
-  const child = await startServer(process.execPath, [...main, "serve", "--config", file], readyz, { channel });
-  return { base: `http://127.0.0.1:${port}`, child };
+  const admin = `http://127.0.0.1:${adminPort}`;
+  const args = [...main, "serve", "--config", file];
+  const child = await startServer(process.execPath, args, `${admin}/readyz`, { channel, ok: true });
+  return { base: `http://127.0.0.1:${port}`, child, admin, data };
 }
 
-/** Debian's registry with an empty store; a pull-through one where an origin is given. */
-export async function startRegistry(folder: string, program: string, origin?: string): Promise<Peer> {
+/**
+ * Debian's registry; a pull-through one where an origin is given.
+ *
+ * @param data the storage's root; a folder of its own, empty, if left out
+ */
+export async function startRegistry(folder: string, program: string, origin?: string, data?: string): Promise<Peer> {
   const root = await mkdtemp(join(folder, "registry-"));
   const port = await freePort();
   const file = join(root, "config.yml");
@@ -70,7 +102,7 @@ export async function startRegistry(folder: string, program: string, origin?: st
     file,
     `version: 0.1
 log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: ${root}/data}}
+storage: {cache: {blobdescriptor: inmemory}, filesystem: {rootdirectory: ${data ?? join(root, "data")}}}
 http: {addr: "127.0.0.1:${port}"}
 ${origin === undefined ? "" : `proxy: {remoteurl: "${origin}"}`}
 `,

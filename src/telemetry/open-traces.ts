@@ -4,7 +4,7 @@ import type { Traces, TracesDeps } from "./traces.ts";
 
 /**
  * Undefined where no traces are sent: then the SDK is not loaded, which costs a start about 0.2 s and 17 MiB
- * (scripts/bench/idle.ts).
+ * (`npm run bench -- start`).
  *
  * @throws Error where the SDK cannot use what is configured
  */

@@ -67,6 +67,9 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
+/** Much more than any server takes on a machine that has something else to do. */
+const LONGEST_START_MS = 30_000;
+
 /** Starts a server and waits until `url` answers: at all, or with success where `ok` is asked for. The caller stops it. */
 export async function startServer(
   command: string,
@@ -83,7 +86,7 @@ export async function startServer(
   child.stderr?.on("data", (chunk: Buffer) => {
     errors = (errors + chunk.toString()).slice(-2000);
   });
-  for (let attempt = 0; attempt < 200; attempt += 1) {
+  for (const startedMs = performance.now(); performance.now() - startedMs < LONGEST_START_MS; ) {
     if (child.exitCode !== null) throw new Error(`${command} ended at once: ${errors}`);
     const up = await fetch(url).then(
       async (response) => {
@@ -95,7 +98,7 @@ export async function startServer(
     if (up) return child;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  child.kill("SIGKILL");
+  await stopServer(child);
   throw new Error(`${command} does not answer at ${url}: ${errors}`);
 }
 
@@ -143,8 +146,12 @@ export function watchProcesses({ pid }: ChildProcess): {
   const pids = pid === undefined ? [] : processTree(pid);
   const before = cpuSeconds(pids);
   for (const one of pids) {
-    // proc(5): 5 makes the peak what is resident now.
-    if (existsSync(`/proc/${one}`)) writeFileSync(`/proc/${one}/clear_refs`, "5");
+    try {
+      // proc(5): 5 makes the peak what is resident now.
+      writeFileSync(`/proc/${one}/clear_refs`, "5");
+    } catch {
+      // It has ended meanwhile, or is somebody else's: then the peak is that of its whole life.
+    }
   }
   return {
     cpuSeconds: () => cpuSeconds(pids) - before,

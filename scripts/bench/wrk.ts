@@ -15,7 +15,7 @@ export async function runWrk(
   load: { readonly clients: number; readonly ms: number; readonly accept: string },
 ): Promise<WrkResult> {
   // wrk knows whole seconds only; interrupted, it reports the time that it really took.
-  const args = ["-t1", `-c${load.clients}`, "-d60s", "--latency", "-H", `Accept: ${load.accept}`, url];
+  const args = ["-t1", `-c${load.clients}`, "-d60s", "--timeout=30s", "--latency", "-H", `Accept: ${load.accept}`, url];
   return parseWrk(await spawnTool(program, args, { interruptAfterMs: load.ms }));
 }
 

@@ -163,7 +163,7 @@ export class Bench {
     peer: Peer,
     work: () => Promise<T>,
   ): Promise<{ readonly result: T; readonly cpuSeconds: number; readonly peakBytes: number }> {
-    const watch = watchProcesses(peer.child);
+    const watch = watchProcesses(peer.behind === undefined ? [peer.child] : [peer.child, peer.behind.child]);
     const result = await work();
     return { result, cpuSeconds: watch.cpuSeconds(), peakBytes: watch.peakBytes() };
   }
@@ -234,7 +234,9 @@ export class Bench {
         const counted = samples[at]?.length ?? 0;
         if (counted > 0 && used + used / counted / 2 > ROUNDS_MS / subjects.length && warmUps === 0) continue;
         const startedMs = performance.now();
-        const sample = await subject.measure();
+        const sample = await subject.measure().catch((cause: unknown) => {
+          throw new Error(`${subject.server}, ${subject.load}: ${String(cause)}`);
+        });
         if (round < 0) continue;
         usedMs[at] = used + performance.now() - startedMs;
         samples[at]?.push(sample);

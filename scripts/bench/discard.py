@@ -153,10 +153,12 @@ if rate > 0:
         time.sleep(max(0, tick - time.monotonic()))
 else:
     while busy > 0:
-        if end is not None and time.monotonic() >= end:
+        # Of nothing there is no rate: the first bytes are waited for, however late they are.
+        left = SILENCE_S if end is None or total == 0 else end - time.monotonic()
+        if left <= 0:
             break
-        events = poll.poll(SILENCE_S if end is None else min(SILENCE_S, max(0.001, end - time.monotonic())))
-        if not events and end is None:
+        events = poll.poll(min(SILENCE_S, left))
+        if not events and left >= SILENCE_S:
             sys.exit(f"nothing came for {SILENCE_S} s")
         for number, _ in events:
             connection = connections[number]

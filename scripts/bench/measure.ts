@@ -136,14 +136,14 @@ export function processTree(pid: number): number[] {
   return [pid, ...children.flatMap((child) => processTree(Number(child)))];
 }
 
-/** Begins to look at what a server's processes use. */
-export function watchProcesses({ pid }: ChildProcess): {
+/** Begins to look at what servers' processes use. */
+export function watchProcesses(children: readonly ChildProcess[]): {
   /** User and system seconds since. */
   cpuSeconds(): number;
   /** The most memory that was resident since, of each process, added up. */
   peakBytes(): number;
 } {
-  const pids = pid === undefined ? [] : processTree(pid);
+  const pids = children.flatMap(({ pid }) => (pid === undefined ? [] : processTree(pid)));
   const before = cpuSeconds(pids);
   for (const one of pids) {
     try {

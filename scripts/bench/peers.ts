@@ -8,6 +8,8 @@ import { findProgram, freePort, startServer } from "./measure.ts";
 export interface Peer {
   readonly base: string;
   readonly child: ChildProcess;
+  /** Another server without which this one does nothing: what it uses counts too. */
+  readonly behind?: Peer;
 }
 
 export interface Weir extends Peer {

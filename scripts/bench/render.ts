@@ -2,7 +2,7 @@
 import type { Aim } from "./aims.ts";
 import { figureOf, median, short } from "./figures.ts";
 import { judge, type Verdict } from "./judge.ts";
-import { type CaseResult, METRICS, type Metric, type Report, type Row, valuesOf } from "./result.ts";
+import { type CaseResult, type Machine, METRICS, type Metric, type Report, type Row, valuesOf } from "./result.ts";
 
 export interface Table {
   readonly header: readonly string[];
@@ -107,8 +107,13 @@ function machineText({ machine, rounds }: Report): string {
   const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
   return (
     `Measured on ${machine.date}: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, Linux ${machine.kernel}; ` +
-    `${versions.join(", ")}. ${rounds} rounds; the machine's load was ${machine.load.toFixed(1)} when the run began.`
+    `${versions.join(", ")}. Rounds: ${rounds}. The machine's load was ${machine.load.toFixed(1)} when the run began${isBusy(machine) ? ": it had something else to do, and these figures say little" : ""}.`
   );
+}
+
+/** Whether something else than the measurement had so much of the machine that figures of it say little. */
+export function isBusy({ load, cores }: Machine): boolean {
+  return load > cores / 2;
 }
 
 function caseText(one: CaseResult): string {

@@ -21,7 +21,7 @@ import { Content } from "./content.ts";
 import { judge } from "./judge.ts";
 import { machine } from "./machine.ts";
 import { printTable, stopEverything } from "./measure.ts";
-import { aimsTable, figuresTable, performancePage } from "./render.ts";
+import { aimsTable, figuresTable, isBusy, performancePage } from "./render.ts";
 import type { CaseResult, Report } from "./result.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
@@ -74,6 +74,7 @@ async function measure(cases: readonly BenchCase[]): Promise<void> {
   try {
     const bench = new Bench({ folder, content: await Content.create(join(folder, "content")), rounds });
     console.log(`${on.cpu}, ${on.cores} cores, ${on.memoryGiB} GiB, Linux ${on.kernel}, load ${on.load.toFixed(1)}`);
+    if (isBusy(on)) console.log("The machine has something else to do: these figures will say little.");
     for (const [at, one] of cases.entries()) {
       const left = cases.length - at - 1;
       const result = await bench.run(one, (seconds) => {

@@ -120,25 +120,28 @@ async function accelerating(bench: Bench, origin: Peer): Promise<Weir> {
   try {
     return await bench.weir(origin, { workers: 2, server });
   } catch (error) {
-    throw new SkipError(`Weir does not start with server.accelRedirect: ${String(error).split("\n")[0]}`);
+    throw new SkipError(
+      `Weir does not start with server.accelRedirect: ${String(error).replaceAll(/\s+/g, " ").trim()}`,
+    );
   }
 }
 
 /** nginx that asks Weir, and sends what Weir points to. */
-async function accelerated(bench: Bench, { base, data }: Weir): Promise<Peer> {
-  return await bench.nginx(
+async function accelerated(bench: Bench, weir: Weir): Promise<Peer> {
+  const front = await bench.nginx(
     2,
     `keepalive_requests 1000000;
-     upstream weir { server ${new URL(base).host}; keepalive 64; }
+     upstream weir { server ${new URL(weir.base).host}; keepalive 64; }
      server {
        listen 127.0.0.1:PORT;
        location / {
          proxy_pass http://weir; proxy_http_version 1.1; proxy_set_header Connection "";
          proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr; proxy_max_temp_file_size 0;
        }
-       location /internal-blobs/ { internal; alias ${data}/; }
+       location /internal-blobs/ { internal; alias ${weir.data}/; }
      }`,
   );
+  return { ...front, behind: weir };
 }
 
 /** Every server under each number of clients, server by server, so that all of them see the same moments of the machine. */

@@ -159,6 +159,13 @@ describe("the page", () => {
     );
   });
 
+  test("says so where the machine was busy with something else", () => {
+    const busy = { ...report, machine: { ...report.machine, load: 3.5 } };
+    const o = { aims: [faster], reasons: {}, method: "" };
+    expect(performancePage(busy, o)).toContain("load was 3.5 when the run began: it had something else to do");
+    expect(performancePage(report, o)).toContain("load was 0.3 when the run began.");
+  });
+
   test("has the aims, the method, the figures, what to know, and what was not measured and why", () => {
     for (const text of [
       "0 of 1 are met",

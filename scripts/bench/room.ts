@@ -57,7 +57,7 @@ try {
     write(blobKey(digest), bytes);
     write(layerLinkKey(repo, digest), formatLink(digest));
   }
-  const blobs = await createFsBlobStore({ root, log: silentLog });
+  const blobs = await createFsBlobStore({ root, log: silentLog, clock: systemClock });
   const objects = await createFsSmallObjects({ root });
   const repositories = createRepositories(objects, silentLog);
   let limits: RoomLimits = { total: undefined, upstreams: new Map(), maxAgeMs: undefined, pins: [] };

@@ -100,7 +100,7 @@ async function openFolder(config: StorageLocation, { clock, log, use, measure }:
         "the storage has no room, or no inode, left (see df and df -i): nothing can be kept",
       );
     }
-    const blobs = measured(await createFsBlobStore({ root: root.path, log }), measure, measuredBlobs);
+    const blobs = measured(await createFsBlobStore({ root: root.path, log, clock }), measure, measuredBlobs);
     const age = shared || use === "under-parent" ? { clock, maxAgeMs: SHARED_AGE_MS } : undefined;
     const objects = measured(await createFsSmallObjects({ root: root.path }), measure, measuredObjects);
     return {

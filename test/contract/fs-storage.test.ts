@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentLog } from "../../src/base/log.ts";
+import { systemClock } from "../../src/base/system-clock.ts";
 import { createCachedObjects } from "../../src/storage/cached-objects.ts";
 import { createFsBlobStore } from "../../src/storage/fs/fs-blob-store.ts";
 import { createFsSmallObjects } from "../../src/storage/fs/fs-small-objects.ts";
@@ -14,7 +15,7 @@ blobStoreContract({
   name: "filesystem",
   async create() {
     const { root, ...rest } = await emptyRoot();
-    return { store: await createFsBlobStore({ root, log: silentLog }), ...rest };
+    return { store: await createFsBlobStore({ root, log: silentLog, clock: systemClock }), ...rest };
   },
 });
 

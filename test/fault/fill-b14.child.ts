@@ -30,7 +30,7 @@ async function isWhole(fill: Fill, blob: BlobContent): Promise<boolean> {
 
 async function pull(spoolDir: string, root: string, blobs: readonly BlobContent[], between: () => Promise<void>) {
   const spool = createSpool({ dir: spoolDir, log: silentLog });
-  const store = await createFsBlobStore({ root, log: silentLog });
+  const store = await createFsBlobStore({ root, log: silentLog, clock: systemClock });
   const fills = createFills({
     store,
     spool,

@@ -64,7 +64,7 @@ const [dir = "", sizeMiB = "4096"] = process.argv.slice(2);
 const blob = stampedBlob("b5", Number(sizeMiB) * MiB);
 const source = new ScriptedSource({ blob, chunkBytes: 256 * 1024 });
 const spool = createSpool({ dir: join(dir, "spool"), log: silentLog });
-const store = await createFsBlobStore({ root: join(dir, "store"), log: silentLog });
+const store = await createFsBlobStore({ root: join(dir, "store"), log: silentLog, clock: systemClock });
 const fills = createFills({
   store,
   spool,

@@ -5,6 +5,7 @@
 import { mkdir, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { silentLog } from "../../src/base/log.ts";
+import { systemClock } from "../../src/base/system-clock.ts";
 import { digestOf } from "../../src/oci/digest.ts";
 import { StorageError } from "../../src/storage/blob-store.ts";
 import { createFsBlobStore } from "../../src/storage/fs/fs-blob-store.ts";
@@ -41,7 +42,7 @@ const scenarios: Readonly<Record<string, (folder: string) => Promise<unknown>>> 
     const root = join(folder, "disk");
     const spool = join(folder, "spool");
     await mkdir(spool);
-    const store = await createFsBlobStore({ root, log: silentLog });
+    const store = await createFsBlobStore({ root, log: silentLog, clock: systemClock });
     const objects = await createFsSmallObjects({ root });
     const large = seededBytes("large", 2 << 20);
     const small = seededBytes("small", 10_000);
@@ -67,7 +68,7 @@ const scenarios: Readonly<Record<string, (folder: string) => Promise<unknown>>> 
   async devices(folder) {
     const root = join(folder, "root");
     const spooled = join(folder, "disk/finished");
-    const store = await createFsBlobStore({ root, log: silentLog });
+    const store = await createFsBlobStore({ root, log: silentLog, clock: systemClock });
     const bytes = seededBytes("moved", 700_000);
     await writeFile(spooled, bytes);
     const leaving = new AbortController();
@@ -91,7 +92,7 @@ const scenarios: Readonly<Record<string, (folder: string) => Promise<unknown>>> 
   /** Not one more file can be made. */
   async inodes(folder) {
     const root = join(folder, "disk");
-    const store = await createFsBlobStore({ root, log: silentLog });
+    const store = await createFsBlobStore({ root, log: silentLog, clock: systemClock });
     const blob = (index: number): Buffer => Buffer.from(`blob ${index}`);
     let kept = 0;
     let fault = "done";

@@ -3,6 +3,7 @@ import { mkdir, rm, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { silentLog } from "../../src/base/log.ts";
+import { systemClock } from "../../src/base/system-clock.ts";
 import { type Digest, digestHex, digestOf } from "../../src/oci/digest.ts";
 import type { StoreLeftOver } from "../../src/storage/blob-store.ts";
 import { createFsBlobStore } from "../../src/storage/fs/fs-blob-store.ts";
@@ -21,7 +22,7 @@ function du(root: string): number {
 }
 
 async function openBench(root: string): Promise<RoomBench> {
-  const store = await createFsBlobStore({ root, log: silentLog });
+  const store = await createFsBlobStore({ root, log: silentLog, clock: systemClock });
   return new RoomBench({ store, objects: await createFsSmallObjects({ root }) });
 }
 

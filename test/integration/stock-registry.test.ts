@@ -1,5 +1,6 @@
 import { expect } from "vitest";
 import { silentLog } from "../../src/base/log.ts";
+import { systemClock } from "../../src/base/system-clock.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { createFsBlobStore } from "../../src/storage/fs/fs-blob-store.ts";
 import { createFsSmallObjects } from "../../src/storage/fs/fs-small-objects.ts";
@@ -16,7 +17,7 @@ const call = { signal: new AbortController().signal };
 toolTest(["docker-registry"], "S1 a stock registry, read-only on the root, serves what was kept", async () => {
   await using stack = new AsyncDisposableStack();
   const root = await tempFolder(stack);
-  const blobs = await createFsBlobStore({ root, log: silentLog });
+  const blobs = await createFsBlobStore({ root, log: silentLog, clock: systemClock });
   const repositories = createRepositories(await createFsSmallObjects({ root }), silentLog);
 
   const keep = async (upstream: string, repository: string, tags: readonly string[], image: Image): Promise<void> => {

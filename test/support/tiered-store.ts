@@ -51,6 +51,8 @@ export async function openTieredStore(
     blobs: tiers.over(storage.blobs, o.room ?? boundlessDisk),
     sent: () => allSent(tiers),
     async leftovers() {
+      // Which stay open for a moment.
+      await storage.blobs.close();
       const bucket = await openTestBucket(stack, s3);
       const uploads: string[] = [];
       for await (const { key } of bucket.uploads("", { signal: new AbortController().signal })) uploads.push(key);

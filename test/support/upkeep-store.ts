@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { silentLog } from "../../src/base/log.ts";
+import { systemClock } from "../../src/base/system-clock.ts";
 import { type Digest, parseDigest } from "../../src/oci/digest.ts";
 import type { RepoRef } from "../../src/oci/reference.ts";
 import type { BlobStore } from "../../src/storage/blob-store.ts";
@@ -35,7 +36,7 @@ export const call = { signal: new AbortController().signal };
 
 export async function createUpkeepStore(stack: AsyncDisposableStack, folder?: string): Promise<UpkeepStore> {
   const root = folder ?? (await tempFolder(stack));
-  const blobs = await createFsBlobStore({ root, log: silentLog });
+  const blobs = await createFsBlobStore({ root, log: silentLog, clock: systemClock });
   const objects = createCachedObjects(await createFsSmallObjects({ root }));
   const repositories = createRepositories(objects, silentLog);
   const path = (key: string): string => join(root, key);

@@ -1,8 +1,7 @@
-import type { BigIntStats } from "node:fs";
-import { type FileHandle, open, opendir, stat } from "node:fs/promises";
+import { open, opendir, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { ByteStream } from "../../base/byte-stream.ts";
 import type { CallOptions } from "../../base/call.ts";
+import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { type Digest, digestAlgorithm, digestOf, isDigest } from "../../oci/digest.ts";
 import { type BlobStat, type BlobStore, type OpenBlob, StorageError, type StoreLeftOver } from "../blob-store.ts";
@@ -18,14 +17,17 @@ import {
   writeTemporary,
 } from "./durable.ts";
 import { asStorageError, errnoOf, isMissing } from "./errno.ts";
+import { FsOpenBlob } from "./fs-open-blob.ts";
+import { KeptFiles } from "./kept-files.ts";
 import { fsLeftOvers } from "./left-overs.ts";
 import { ReadBuffers } from "./read-buffers.ts";
+import { SharedChunks } from "./shared-chunks.ts";
 
 /** Blobs in files below `root`. Whoever runs a server on them holds the root (`openRoot`). */
-export async function createFsBlobStore(o: { root: string; log: Log }): Promise<BlobStore> {
+export async function createFsBlobStore(o: { root: string; log: Log; clock: Clock }): Promise<BlobStore> {
   const root = resolve(o.root);
   await makeTemporaryFolder(root);
-  return new FsBlobStore(root, o.log);
+  return new FsBlobStore(root, o.log, o.clock);
 }
 
 class FsBlobStore implements BlobStore {
@@ -33,10 +35,13 @@ class FsBlobStore implements BlobStore {
   readonly #root: string;
   readonly #log: Log;
   readonly #buffers = new ReadBuffers();
+  readonly #chunks = new SharedChunks(this.#buffers);
+  readonly #files: KeptFiles;
 
-  constructor(root: string, log: Log) {
+  constructor(root: string, log: Log, clock: Clock) {
     this.#root = root;
     this.#log = log;
+    this.#files = new KeptFiles({ clock, closing: (file) => this.#chunks.forget(file) });
   }
 
   async stat(digest: Digest, o: CallOptions): Promise<BlobStat | undefined> {
@@ -46,23 +51,12 @@ class FsBlobStore implements BlobStore {
 
   async open(digest: Digest, o: CallOptions): Promise<OpenBlob | undefined> {
     o.signal.throwIfAborted();
-    let file: FileHandle;
     try {
-      file = await open(this.#path(digest), "r");
+      const file = await this.#files.open(this.#path(digest), (stats) => heldSize(digest, stats) !== undefined);
+      return file && new FsOpenBlob(digest, file, { buffers: this.#buffers, chunks: this.#chunks });
     } catch (error) {
-      if (isMissing(error)) return undefined;
       throw asStorageError(error, `opening blob ${digest}`);
     }
-    try {
-      const stats = await file.stat({ bigint: true });
-      const size = heldSize(digest, stats);
-      if (size !== undefined) return new FsOpenBlob(digest, size, versionOf(stats), file, this.#buffers);
-    } catch (error) {
-      await file.close();
-      throw asStorageError(error, `opening blob ${digest}`);
-    }
-    await file.close();
-    return undefined;
   }
 
   async put(digest: Digest, bytes: Uint8Array, o: CallOptions): Promise<void> {
@@ -92,7 +86,10 @@ class FsBlobStore implements BlobStore {
     o.signal.throwIfAborted();
     try {
       // A blob that a power cut brings back is still the right one.
-      return await removeFile(this.#root, this.#path(digest), { durable: false });
+      const path = this.#path(digest);
+      const removed = await removeFile(this.#root, path, { durable: false });
+      await this.#files.drop(path);
+      return removed;
     } catch (error) {
       throw asStorageError(error, `deleting blob ${digest}`);
     }
@@ -131,6 +128,7 @@ class FsBlobStore implements BlobStore {
   }
 
   async close(): Promise<void> {
+    await this.#files.close();
     this.#buffers.clear();
   }
 
@@ -220,114 +218,12 @@ class FsBlobStore implements BlobStore {
   }
 }
 
-class FsOpenBlob implements OpenBlob {
-  readonly size: number;
-  readonly version: string;
-  readonly #digest: Digest;
-  readonly #file: FileHandle;
-  readonly #buffers: ReadBuffers;
-  /** One for each read that has begun and not ended. */
-  readonly #reads = new Set<Promise<void>>();
-  #closing: Promise<void> | undefined;
-
-  constructor(digest: Digest, size: number, version: string, file: FileHandle, buffers: ReadBuffers) {
-    this.#digest = digest;
-    this.size = size;
-    this.version = version;
-    this.#file = file;
-    this.#buffers = buffers;
-  }
-
-  get local(): string {
-    return blobKey(this.#digest);
-  }
-
-  read(start: number, end: number, o: CallOptions): ByteStream {
-    if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start < 0 || start > end || end > this.size) {
-      throw new RangeError(`bytes ${start} to ${end} of ${this.size}`);
-    }
-    return this.#read(start, end, o.signal);
-  }
-
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async #close(): Promise<void> {
-    await Promise.all(this.#reads);
-    await this.#file.close();
-  }
-
-  async *#read(start: number, end: number, signal: AbortSignal): ByteStream {
-    if (this.#closing !== undefined) throw new StorageError("unavailable", `blob ${this.#digest} was closed`);
-    const ended = Promise.withResolvers<void>();
-    this.#reads.add(ended.promise);
-    const leave = this.#buffers.begin();
-    let position = start;
-    let ahead = this.#fillFrom(position, end);
-    try {
-      while (ahead !== undefined) {
-        const { buffer, length } = await ahead;
-        position += length;
-        ahead = this.#fillFrom(position, end);
-        try {
-          signal.throwIfAborted();
-          yield buffer.subarray(0, length);
-        } finally {
-          this.#buffers.give(buffer);
-        }
-      }
-    } finally {
-      // The kernel may still be writing into it.
-      const unused = await ahead?.catch(() => undefined);
-      if (unused !== undefined) this.#buffers.give(unused.buffer);
-      leave();
-      this.#reads.delete(ended.promise);
-      ended.resolve();
-    }
-  }
-
-  /** Undefined at the end. */
-  #fillFrom(position: number, end: number): Promise<Filled> | undefined {
-    if (position === end) return undefined;
-    const filled = this.#fill(position, end - position);
-    // Nobody waits for it before the chunk in front of it has been consumed.
-    filled.catch(() => undefined);
-    return filled;
-  }
-
-  async #fill(position: number, wanted: number): Promise<Filled> {
-    const buffer = this.#buffers.take(wanted);
-    try {
-      const { bytesRead } = await this.#file.read(buffer, 0, Math.min(wanted, buffer.length), position);
-      if (bytesRead === 0) {
-        throw new StorageError("corrupt", `blob ${this.#digest} ends at byte ${position} of ${this.size}`);
-      }
-      return { buffer, length: bytesRead };
-    } catch (error) {
-      this.#buffers.give(buffer);
-      throw asStorageError(error, `reading blob ${this.#digest}`);
-    }
-  }
-}
-
-interface Filled {
-  readonly buffer: Buffer;
-  readonly length: number;
-}
-
 /** An empty file is what a crash before the data were synced leaves behind: it is a blob only where nothing is the content. */
 function heldSize(digest: Digest, file: { isFile(): boolean; size: number | bigint }): number | undefined {
   if (!file.isFile()) throw new StorageError("corrupt", `blob ${digest} is not a file`);
   const size = Number(file.size);
   if (size === 0 && digest !== digestOf(new Uint8Array(), digestAlgorithm(digest))) return undefined;
   return size;
-}
-
-/** The time of the last change of the file or of what is known about it: unlike `mtime`, it cannot be set back. */
-function versionOf({ dev, ino, size, ctimeNs }: BigIntStats): string {
-  return [dev, ino, size, ctimeNs].join(" ");
 }
 
 /** What a folder itself takes up. */

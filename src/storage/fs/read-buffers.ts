@@ -3,7 +3,7 @@ const BUDGET = 32 << 20;
 /** With less the system calls cost more than the copying. */
 const LEAST_SHARE = 64 << 10;
 /** With more a chunk no longer fits the processor's cache on its way from the file to the socket. */
-const LARGEST = 1 << 20;
+const LARGEST = 4 << 20;
 /** Below this an own size class saves nothing. */
 const SMALLEST = 16 << 10;
 
@@ -27,14 +27,15 @@ export class ReadBuffers {
 
   /** A buffer for at most `wanted` bytes: never much larger, and smaller where the share of one read is. */
   take(wanted: number): Buffer {
-    const size = Math.max(SMALLEST, Math.min(powerOfTwoFrom(wanted), this.#share()));
-    const free = this.#free.get(size)?.pop();
-    if (free === undefined) return Buffer.allocUnsafeSlow(size);
-    this.#freeBytes -= size;
-    return free;
+    return this.#take(Math.min(sizeFor(wanted), this.#share()));
   }
 
-  /** Gives back what {@link take} gave; nobody may use it afterwards. */
+  /** A buffer for all of `wanted` bytes, whatever the share of one read is: for what several read. */
+  takeWhole(wanted: number): Buffer {
+    return this.#take(sizeFor(wanted));
+  }
+
+  /** Gives back what was taken; nobody may use it afterwards. */
   give(buffer: Buffer): void {
     if (this.#freeBytes + buffer.length > BUDGET) return;
     this.#freeBytes += buffer.length;
@@ -48,12 +49,20 @@ export class ReadBuffers {
     this.#freeBytes = 0;
   }
 
+  #take(size: number): Buffer {
+    const free = this.#free.get(size)?.pop();
+    if (free === undefined) return Buffer.allocUnsafeSlow(size);
+    this.#freeBytes -= size;
+    return free;
+  }
+
   #share(): number {
     const share = BUDGET / (2 * Math.max(1, this.#reads));
     return Math.min(LARGEST, Math.max(LEAST_SHARE, 2 ** Math.floor(Math.log2(share))));
   }
 }
 
-function powerOfTwoFrom(bytes: number): number {
-  return 2 ** Math.ceil(Math.log2(Math.max(1, bytes)));
+/** Of the buffer in which so many bytes find room. */
+function sizeFor(bytes: number): number {
+  return Math.max(SMALLEST, 2 ** Math.ceil(Math.log2(Math.max(1, bytes))));
 }

@@ -1,27 +1,31 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLog } from "../../../src/base/log.ts";
 import { type Digest, digestOf } from "../../../src/oci/digest.ts";
-import type { BlobStore } from "../../../src/storage/blob-store.ts";
+import type { BlobStore, OpenBlob } from "../../../src/storage/blob-store.ts";
 import { createFsBlobStore } from "../../../src/storage/fs/fs-blob-store.ts";
 import { blobKey, TEMPORARY_FOLDER } from "../../../src/storage/layout.ts";
 import { collect } from "../../contract/blob-store.contract.ts";
 import { seededBytes } from "../../support/images.ts";
+import { ManualClock } from "../../support/manual-clock.ts";
 import { filesOpenBelow } from "../../support/open-files.ts";
+import { until } from "../../support/processes.ts";
 
 const call = { signal: new AbortController().signal };
 const bytes = seededBytes("content", 3_000_000);
 const digest = digestOf(bytes);
 let root: string;
 let store: BlobStore;
+let clock: ManualClock;
 let warnings: unknown[];
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), "weir-fs-"));
   warnings = [];
-  store = await createFsBlobStore({ root, log: { ...silentLog, warn: (fields) => warnings.push(fields) } });
+  clock = new ManualClock();
+  store = await createFsBlobStore({ root, log: { ...silentLog, warn: (fields) => warnings.push(fields) }, clock });
 });
 
 afterEach(async () => {
@@ -35,9 +39,14 @@ function fileOf(of: Digest): string {
   return join(root, blobKey(of));
 }
 
-async function content(): Promise<Buffer> {
+async function opened(): Promise<OpenBlob> {
   const blob = await store.open(digest, call);
   if (blob === undefined) throw new Error("not held");
+  return blob;
+}
+
+async function content(): Promise<Buffer> {
+  const blob = await opened();
   try {
     return await collect(blob.read(0, blob.size, call));
   } finally {
@@ -192,51 +201,100 @@ test("deleting the last blob leaves no folder behind", async () => {
   expect(await readdir(root)).toEqual(["weir"]);
 });
 
-test("a hundred readers that leave early, and some that never began, leave no descriptor open", async () => {
+test("a hundred readers that leave early, and some that never began, share a descriptor, which is closed soon after", async () => {
   await store.put(digest, bytes, call);
   await Promise.all(
     Array.from({ length: 100 }, async (_, index) => {
-      const blob = await store.open(digest, call);
-      if (blob === undefined) throw new Error("not held");
+      const blob = await opened();
       const stream = blob.read(0, blob.size, call);
       if (index % 3 !== 0) for await (const _chunk of stream) if (index % 3 === 1) break;
       await blob.close();
     }),
   );
+  expect(await filesOpenBelow(root)).toEqual([fileOf(digest)]);
+  for (let second = 0; second < 2; second += 1) {
+    await clock.sleeping();
+    clock.advance(1_000);
+  }
+  await until("the descriptor to be closed", async () => (await filesOpenBelow(root)).length === 0);
+});
+
+test("S4 a blob that is deleted gives its room back at once, or with its last reader", async () => {
+  await store.put(digest, bytes, call);
+  await content();
+  expect(await filesOpenBelow(root)).toEqual([fileOf(digest)]);
+  await store.delete(digest, call);
   expect(await filesOpenBelow(root)).toEqual([]);
+
+  await store.put(digest, bytes, call);
+  const blob = await opened();
+  await store.delete(digest, call);
+  expect(await store.open(digest, call)).toBeUndefined();
+  expect((await collect(blob.read(0, blob.size, call))).equals(bytes)).toBe(true);
+  await blob.close();
+  expect(await filesOpenBelow(root)).toEqual([]);
+});
+
+test("S4 a blob that another process deletes is not held any more, whoever still reads it", async () => {
+  await store.put(digest, bytes, call);
+  const blob = await opened();
+  await rm(fileOf(digest));
+  expect(await store.open(digest, call)).toBeUndefined();
+  expect((await collect(blob.read(0, blob.size, call))).equals(bytes)).toBe(true);
+  await blob.close();
+  expect(await filesOpenBelow(root)).toEqual([]);
+});
+
+test("B15 who opens a blob that was altered or replaced reads what is there now, though others read what was", async () => {
+  const [alteration, replacement] = [seededBytes("altered", bytes.length), seededBytes("replaced", bytes.length)];
+  await store.put(digest, bytes, call);
+  const readers = await Promise.all([opened(), opened()]);
+  const read = (): Promise<Buffer[]> => Promise.all(readers.map((blob) => collect(blob.read(0, bytes.length, call))));
+  for (const whole of await read()) expect(whole.equals(bytes)).toBe(true);
+
+  await writeFile(fileOf(digest), alteration);
+  expect((await content()).equals(alteration)).toBe(true);
+  await writeFile(join(root, "replacement"), replacement);
+  await rename(join(root, "replacement"), fileOf(digest));
+  expect((await content()).equals(replacement)).toBe(true);
+  await Promise.all(readers.map((blob) => blob.close()));
+  expect(await filesOpenBelow(root)).toEqual([fileOf(digest)]);
 });
 
 test("close waits for a read that is under way", async () => {
   await store.put(digest, bytes, call);
-  const blob = await store.open(digest, call);
-  if (blob === undefined) throw new Error("not held");
+  const blob = await opened();
   const reading = collect(blob.read(0, blob.size, call));
   await blob.close();
   expect((await reading).equals(bytes)).toBe(true);
 });
 
-test("large chunks for a lone reader, smaller ones for many, tiny ones for a tiny range", async () => {
+test("a lone reader gets large chunks, or a tiny one for a tiny range; several get the same memory", async () => {
   await store.put(digest, bytes, call);
-  const blob = await store.open(digest, call);
-  if (blob === undefined) throw new Error("not held");
+  const blob = await opened();
   const first = async (start: number, end: number): Promise<Uint8Array> => {
     for await (const chunk of blob.read(start, end, call)) return chunk;
     throw new Error("no chunk");
   };
-  expect((await first(0, bytes.length)).length).toBe(1 << 20);
+  expect((await first(0, bytes.length)).length).toBe(bytes.length);
   expect((await first(5, 15)).buffer.byteLength).toBe(16 << 10);
 
-  const streams = Array.from({ length: 64 }, () => blob.read(0, bytes.length, call)[Symbol.asyncIterator]());
-  await Promise.all(streams.map((stream) => stream.next()));
-  expect((await first(0, bytes.length)).length).toBe(128 << 10);
+  const others = await Promise.all([opened(), opened(), opened()]);
+  const streams = others.map((other) => other.read(100, bytes.length, call)[Symbol.asyncIterator]());
+  const firsts: (Uint8Array | undefined)[] = [];
+  for (const stream of streams) firsts.push((await stream.next()).value);
+  const [alone, second, third] = firsts;
+  expect(alone?.length).toBe(bytes.length - 100);
+  expect(second?.length).toBe((1 << 20) - 100);
+  expect(third?.buffer).toBe(second?.buffer);
+  expect(third?.buffer).not.toBe(alone?.buffer);
   await Promise.all(streams.map((stream) => stream.return?.()));
-  expect((await first(0, bytes.length)).length).toBe(1 << 20);
-  await blob.close();
+  await Promise.all([blob, ...others].map((one) => one.close()));
 });
 
 test("a store may be made over a folder that is not there yet", async () => {
   const fresh = join(root, "not/there/yet");
-  const other = await createFsBlobStore({ root: fresh, log: silentLog });
+  const other = await createFsBlobStore({ root: fresh, log: silentLog, clock });
   await other.put(digest, bytes, call);
   expect(await other.stat(digest, call)).toMatchObject({ digest, size: bytes.length });
 });

@@ -1,5 +1,10 @@
 /** Bytes of buffers that all running reads together should hold; each reads with two, one under way and one ahead. */
 const BUDGET = 32 << 20;
+/**
+ * Bytes of all buffers, those included that nobody uses just now: what lone readers and shared chunks use at most at once. Memory
+ * that was given back has to be found and cleared again, which costs more than reading into it.
+ */
+const MAX_BYTES = 96 << 20;
 /** With less the system calls cost more than the copying. */
 const LEAST_SHARE = 64 << 10;
 /** With more a chunk no longer fits the processor's cache on its way from the file to the socket. */
@@ -12,9 +17,13 @@ const SMALLEST = 16 << 10;
  * reads run, the smaller the buffers that they get, so that their sum stays bounded.
  */
 export class ReadBuffers {
-  /** By size, a power of two; the one used last, still in the processor's cache, is given out first. */
+  /**
+   * By size, a power of two, the size given back longest ago first; of a size the one used last, still in the processor's
+   * cache, is given out first.
+   */
   readonly #free = new Map<number, Buffer[]>();
-  #freeBytes = 0;
+  /** Of what is free and of what was taken. */
+  #bytes = 0;
   #reads = 0;
 
   /** Counts a read; call the result when it has ended. */
@@ -37,23 +46,34 @@ export class ReadBuffers {
 
   /** Gives back what was taken; nobody may use it afterwards. */
   give(buffer: Buffer): void {
-    if (this.#freeBytes + buffer.length > BUDGET) return;
-    this.#freeBytes += buffer.length;
-    const others = this.#free.get(buffer.length);
-    if (others === undefined) this.#free.set(buffer.length, [buffer]);
-    else others.push(buffer);
+    const size = buffer.length;
+    const others = this.#free.get(size) ?? [];
+    others.push(buffer);
+    this.#free.delete(size);
+    this.#free.set(size, others);
+    this.#trim();
   }
 
   clear(): void {
+    for (const [size, unused] of this.#free) this.#bytes -= size * unused.length;
     this.#free.clear();
-    this.#freeBytes = 0;
   }
 
   #take(size: number): Buffer {
     const free = this.#free.get(size)?.pop();
-    if (free === undefined) return Buffer.allocUnsafeSlow(size);
-    this.#freeBytes -= size;
-    return free;
+    if (free !== undefined) return free;
+    this.#bytes += size;
+    this.#trim();
+    return Buffer.allocUnsafeSlow(size);
+  }
+
+  /** Sizes that nobody takes any more must not keep those out that are taken. */
+  #trim(): void {
+    for (const [size, unused] of this.#free) {
+      while (this.#bytes > MAX_BYTES && unused.shift() !== undefined) this.#bytes -= size;
+      if (unused.length > 0) break;
+      this.#free.delete(size);
+    }
   }
 
   #share(): number {

@@ -36,7 +36,10 @@ interface CountedChunk extends Chunk {
   users: number;
 }
 
-/** Chunks of sources that have several readers: each is read once for all who want it, and stays while there is room. */
+/**
+ * Chunks of sources that have several readers, and sources that are one chunk: each is read once for all who want it, and stays
+ * while there is room.
+ */
 export class SharedChunks {
   readonly #buffers: ReadBuffers;
   readonly #sources = new Map<ChunkSource, Readers>();
@@ -60,7 +63,7 @@ export class SharedChunks {
 
   /**
    * The chunk in which a position lies, with a function to be called once when it is done with. Undefined where it is not there
-   * and the reader is alone, or there is no room: then the reader reads for itself.
+   * and the reader is alone with a source of several chunks, or there is no room: then the reader reads for itself.
    */
   acquire(source: ChunkSource, position: number): { readonly chunk: Chunk; release(): void } | undefined {
     const readers = this.#sources.get(source);
@@ -81,7 +84,7 @@ export class SharedChunks {
   }
 
   #load(source: ChunkSource, { count, chunks }: Readers, start: number): CountedChunk | undefined {
-    if (count < 2 || !this.#makeRoom()) return undefined;
+    if ((count < 2 && source.size > CHUNK) || !this.#makeRoom()) return undefined;
     const length = Math.min(CHUNK, source.size - start);
     const buffer = this.#buffers.takeWhole(length);
     this.#bytes += buffer.length;

@@ -51,14 +51,26 @@ test("a buffer is used again, the last one first, and never by two at once", () 
   expect(buffers.take(MIB)).not.toBe(one);
 });
 
-test("no more than 32 MiB are kept for later", () => {
+test("no more than 96 MiB are kept for later, and none beside as much in use", () => {
   const buffers = new ReadBuffers();
-  const taken = Array.from({ length: 40 }, () => buffers.take(MIB));
+  const taken = Array.from({ length: 100 }, () => buffers.takeWhole(MIB));
   for (const buffer of taken) buffers.give(buffer);
-  const kept = new Set(taken.slice(0, 32));
-  const again = Array.from({ length: 40 }, () => buffers.take(MIB));
-  expect(again.filter((buffer) => kept.has(buffer))).toHaveLength(32);
-  expect(again.filter((buffer) => taken.includes(buffer))).toHaveLength(32);
+  const again = Array.from({ length: 100 }, () => buffers.takeWhole(MIB));
+  for (const [index, buffer] of taken.slice(4).toReversed().entries()) expect(again[index]).toBe(buffer);
+  expect(again.filter((buffer) => taken.includes(buffer))).toHaveLength(96);
+  for (const buffer of again.slice(0, 1)) buffers.give(buffer);
+  expect(buffers.takeWhole(MIB)).not.toBe(again[0]);
+});
+
+test("sizes that are not taken any more do not keep those out that are", () => {
+  const buffers = new ReadBuffers();
+  const large = Array.from({ length: 24 }, () => buffers.takeWhole(4 * MIB));
+  for (const buffer of large) buffers.give(buffer);
+  const taken = Array.from({ length: 10 }, () => buffers.takeWhole(MIB));
+  for (const buffer of taken) buffers.give(buffer);
+  for (const buffer of taken.toReversed()) expect(buffers.takeWhole(MIB)).toBe(buffer);
+  const again = Array.from({ length: 24 }, () => buffers.takeWhole(4 * MIB));
+  expect(again.filter((buffer) => large.includes(buffer))).toHaveLength(21);
 });
 
 test("nothing is kept after clear", () => {

@@ -43,6 +43,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  await store.blobs.close();
   expect(await filesOpenBelow(store.root)).toEqual([]);
   await stack.disposeAsync();
 });

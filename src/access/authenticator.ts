@@ -78,7 +78,7 @@ export class Authenticator {
   async identify({ authorization, certificate, address }: Presented, o: CallOptions): Promise<Identity> {
     const { config, signIn } = this.#deps;
     const credentials = parseAuthorization(authorization);
-    const takesTokens = config.token !== undefined || config.oidc !== undefined;
+    const takesTokens = this.#takesTokens;
     if (credentials.kind === "password" && signIn.takesPasswords) {
       return identityOf(await signIn.byPassword(credentials.username, credentials.password, address, o), address);
     }
@@ -88,14 +88,36 @@ export class Authenticator {
     if (credentials.kind === "unknown" && (takesTokens || signIn.takesPasswords)) {
       throw new SignInError("the Authorization header is neither Basic nor Bearer, or cannot be understood");
     }
+    const unsigned = this.#withoutCredentials(certificate, address);
+    if (unsigned === undefined) {
+      throw new SignInError(`nobody is served here without ${waysOf(config)}`, { harmless: true });
+    }
+    return unsigned;
+  }
+
+  /** What {@link identify} comes to, where nothing has to be waited for; undefined where it has to find out, or refuses. */
+  known({ authorization, certificate, address }: Presented): Identity | undefined {
+    const credentials = parseAuthorization(authorization);
+    if (credentials.kind === "bearer" && this.#takesTokens) {
+      const known = this.#known.get(this.#keyOf(credentials.token));
+      return known === undefined || known.mark !== undefined ? undefined : identityOf(known, address);
+    }
+    return credentials.kind === "none" ? this.#withoutCredentials(certificate, address) : undefined;
+  }
+
+  get #takesTokens(): boolean {
+    const { token, oidc } = this.#deps.config;
+    return token !== undefined || oidc !== undefined;
+  }
+
+  /** Undefined where somebody has to sign in. */
+  #withoutCredentials(certificate: ClientCertificate | undefined, address: string | undefined): Identity | undefined {
+    const { config, signIn } = this.#deps;
     const certified = signIn.byCertificate(certificate);
     if (certified !== undefined) {
       return identityOf(certified, address);
     }
-    if (!config.anonymous) {
-      throw new SignInError(`nobody is served here without ${waysOf(config)}`, { harmless: true });
-    }
-    return anonymous(address);
+    return config.anonymous ? anonymous(address) : undefined;
   }
 
   /** The value of `WWW-Authenticate`; undefined where a client could do nothing about it. */
@@ -126,7 +148,7 @@ export class Authenticator {
   }
 
   async #byToken(token: Secret, address: string | undefined, o: CallOptions): Promise<Identity> {
-    const key = createHmac("sha256", this.#key).update(token.reveal()).digest("base64");
+    const key = this.#keyOf(token);
     let known = this.#known.get(key);
     if (known === undefined) {
       const { expiresAtMs, ...verified } = await this.#verify(token, o);
@@ -135,15 +157,15 @@ export class Authenticator {
       // Within the tolerance for clocks a token is good for a little longer than it says.
       if (ttl > 0) this.#known.set(key, known, { ttl });
     }
-    const { mark, ...identity } = known;
-    if (
-      mark !== undefined &&
-      identity.account !== undefined &&
-      (await this.#deps.signIn.markOf(identity.account)) !== mark
-    ) {
+    const { mark, account } = known;
+    if (mark !== undefined && account !== undefined && (await this.#deps.signIn.markOf(account)) !== mark) {
       throw badToken("is of somebody who is gone, or has another password since");
     }
-    return { ...identity, address };
+    return identityOf(known, address);
+  }
+
+  #keyOf(token: Secret): string {
+    return createHmac("sha256", this.#key).update(token.reveal()).digest("base64");
   }
 
   async #verify(token: Secret, o: CallOptions): Promise<Known & { readonly expiresAtMs: number }> {
@@ -175,8 +197,9 @@ export class Authenticator {
   }
 }
 
-function identityOf({ account, groups, via }: SignedIn, address: string | undefined): Identity {
-  return { account, groups, via, address, grants: undefined };
+function identityOf(found: SignedIn | Known, address: string | undefined): Identity {
+  const { account, groups, via } = found;
+  return { account, groups, via, address, grants: "grants" in found ? found.grants : undefined };
 }
 
 /** For somebody who is refused for being nobody. */

@@ -115,6 +115,7 @@ export async function openFront(
       admit: (client) => live().gate.admit(client),
       mayRedirect: (client) => client !== undefined && stayHere.find(client) === undefined,
       accelRedirect: (peer) => (accelRedirect !== undefined && clients.isProxy(peer) ? accelRedirect : undefined),
+      rules: () => live().gate,
     },
     signIn,
     routes: () => live().routes,

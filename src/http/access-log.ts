@@ -3,6 +3,7 @@ import { printable } from "../base/printable.ts";
 import { traceFields } from "../base/trail.ts";
 import { formatReference } from "../oci/reference.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
+import type { Client } from "./clients.ts";
 import type { HandOver } from "./hand-over.ts";
 import type { AccessLine, AnsweredRequest, RequestEnd, RequestKind, RequestSubject, RequestTrail } from "./observer.ts";
 import type { RequestLine, RoutedCall } from "./route.ts";
@@ -10,8 +11,7 @@ import type { RequestLine, RoutedCall } from "./route.ts";
 /** What is known of a request so far; from it come the access line and the metrics. */
 export interface RequestRecord {
   readonly requestId: string;
-  /** The client's address, or that of the proxy that does not say; undefined when it had left at once. */
-  readonly client: string | undefined;
+  readonly from: Client;
   /** Of whoever has signed in. */
   account: string | undefined;
   /** On the clock of `AppOptions.monotonicMs`. */
@@ -63,7 +63,7 @@ export function finishedRequest(
   const complete = res.writableFinished;
   const line: AccessLine = {
     requestId: record.requestId,
-    client: record.client,
+    client: record.from.shown,
     account: record.account,
     method: answered.method,
     path: printable(pathOf(req.url ?? ""), MAX_PATH_LENGTH),

@@ -1,40 +1,36 @@
 import type { IncomingMessage } from "node:http";
 import Koa from "koa";
-import type { Presented } from "../access/authenticator.ts";
 import { AccessDeniedError } from "../access/denied-error.ts";
 import type { Identity } from "../access/identity.ts";
 import { SignInError } from "../access/sign-in-error.ts";
 import type { TokenService } from "../access/token-service.ts";
+import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { OciError } from "../oci/errors.ts";
 import type { PullThrough } from "../proxy/answers.ts";
-import { finishedRequest, type RequestRecord, requestSubject } from "./access-log.ts";
-import { type Answer, NO_CACHE_INFO } from "./answer.ts";
-import { commonHeaders } from "./common-headers.ts";
-import { cacheInfoOf, errorAnswer, toOciError } from "./errors.ts";
+import { type RequestRecord, requestSubject } from "./access-log.ts";
+import type { Answer } from "./answer.ts";
+import { type ClientGate, Clients } from "./clients.ts";
+import { commonHeaders, requestHeaders } from "./common-headers.ts";
+import { cacheInfoOf, errorAnswer } from "./errors.ts";
 import { isReturned } from "./hand-over.ts";
 import { answerPull, methodRefused } from "./handlers.ts";
+import { HotPath } from "./hot-path.ts";
 import type { RequestHandler } from "./listener.ts";
 import type { HttpObserver, RequestTrail, RequestTrails } from "./observer.ts";
 import { discardBody } from "./request-body.ts";
-import { requestIdOf } from "./request-id.ts";
+import { RequestRecords } from "./request-records.ts";
 import { type RequestLine, type RoutedCall, type RouteTable, routeRequest } from "./route.ts";
 import { endWith, sendBytes } from "./send-bytes.ts";
-import { challenged, challengedForPassword, type FrontAccess, judged, type SignInSource } from "./sign-in.ts";
-import { clientCertificateOf } from "./tls.ts";
+import {
+  challenged,
+  challengedForPassword,
+  type FrontAccess,
+  judged,
+  presentedBy,
+  type SignInSource,
+} from "./sign-in.ts";
 import { answerToken, isTokenPath, readTokenQuestion } from "./token-endpoint.ts";
-
-/** Who a request is from, and whether they may come in at all. */
-export interface ClientGate {
-  /** The client's address, behind trusted proxies too; undefined where it cannot be known. */
-  addressOf(peer: string | undefined, forwardedFor: string | undefined): string | undefined;
-  /** @throws AccessDeniedError */
-  admit(client: string | undefined): void;
-  /** Whether the client may be sent elsewhere for the bytes of a blob, where they can be had elsewhere. */
-  mayRedirect(client: string | undefined): boolean;
-  /** Where the other end of the connection, a web server, has the files of blobs; undefined where it wants their bytes. */
-  accelRedirect(peer: string | undefined): string | undefined;
-}
 
 export interface AppOptions {
   readonly proxy: PullThrough;
@@ -45,6 +41,7 @@ export interface AppOptions {
   readonly observer: HttpObserver;
   readonly trails: RequestTrails;
   readonly log: Log;
+  readonly clock: Clock;
   /** The status that a request with `ns` gets when the upstream's quota is spent. */
   budgetStatusOf(upstream: string): 429 | 503;
   newRequestId(): string;
@@ -56,10 +53,15 @@ export interface AppOptions {
   reset(req: IncomingMessage, cause: unknown): void;
 }
 
+/** What an answer of the long way needs. */
+interface Deps extends AppOptions {
+  readonly records: RequestRecords;
+  /** Of the requests that come this way. */
+  readonly begun: WeakMap<IncomingMessage, RequestRecord>;
+}
+
 interface State {
   readonly record: RequestRecord;
-  /** The client's address; undefined where it cannot be known. */
-  readonly client: string | undefined;
   /** In force when the request came; undefined where nobody signs in. */
   readonly access: FrontAccess | undefined;
   /** Undefined while it is not known. */
@@ -74,50 +76,38 @@ interface State {
 /** Longer request targets are refused: the longest that means something, a name and a digest, is under 1 KiB. */
 const MAX_TARGET_LENGTH = 8192;
 
-/** The `/v2` side as one handler. It writes every answer itself, whatever becomes of the request further in. */
+/**
+ * The `/v2` side as one handler. It writes every answer itself, whatever becomes of the request further in: what is at hand at
+ * once (hot-path.ts), everything else by way of Koa.
+ */
 export function createApp(options: AppOptions): RequestHandler {
+  const records = new RequestRecords({ ...options, clients: new Clients(options.clients) });
+  const hot = new HotPath({ ...options, records });
+  const deps: Deps = { ...options, records, begun: new WeakMap() };
   const app = new Koa<State>();
   // Koa reports each connection that breaks under an answer; the access line says so already.
   app.on("error", (err: unknown) => options.log.debug({ err }, "a connection broke"));
-  app.use(observed(options));
-  app.use(rendered(options));
-  app.use(routed(options));
-  return app.callback();
+  app.use(observed(deps));
+  app.use(rendered(deps));
+  app.use(routed(deps));
+  const longWay = app.callback();
+  return (req, res) => {
+    const record = records.begin(req);
+    if (hot.answers(req, res, record)) {
+      return undefined;
+    }
+    deps.begun.set(req, record);
+    return longWay(req, res);
+  };
 }
 
-/** Outermost: what became of the request goes to the access log and the metrics. */
-function observed({
-  observer,
-  trails,
-  clients,
-  signIn,
-  log,
-  monotonicMs,
-  newRequestId,
-}: AppOptions): Koa.Middleware<State> {
+/** Outermost: what became of the request is taken down. */
+function observed({ records, begun, signIn }: Deps): Koa.Middleware<State> {
   return async (ctx, next) => {
     const { req, res } = ctx;
     // Koa would write an answer of its own, and wipe our headers on an error.
     ctx.respond = false;
-    const peer = req.socket.remoteAddress;
-    const scheme = "encrypted" in req.socket ? "https" : "http";
-    const forwardedFor = req.headers["x-forwarded-for"];
-    const client = clients.addressOf(peer, forwardedFor === undefined ? undefined : String(forwardedFor));
-    const requestId = requestIdOf(req.headers["x-request-id"], newRequestId);
-    const record: RequestRecord = {
-      requestId,
-      client: client ?? peer,
-      startedMs: monotonicMs(),
-      account: undefined,
-      call: undefined,
-      cache: NO_CACHE_INFO,
-      bytesSent: 0,
-      firstByteMs: undefined,
-      error: undefined,
-      told: undefined,
-      handOver: undefined,
-      trail: trails.start(requestId, req.headers),
-    };
+    const record = begun.get(req) ?? records.begin(req);
     const gone = new AbortController();
     res.once("close", () => {
       if (!res.writableFinished) {
@@ -127,18 +117,14 @@ function observed({
     // Without a listener Node ends a connection that is quiet because an upstream is slow.
     res.on("timeout", () => {});
     const access = signIn.access();
-    ctx.state = { record, client, access, identity: undefined, gone: gone.signal, undrained: false, answer: undefined };
+    ctx.state = { record, access, identity: undefined, gone: gone.signal, undrained: false, answer: undefined };
     await next();
-    const { answered, line } = finishedRequest(req, res, record, monotonicMs() - record.startedMs);
-    observer.answered(answered);
-    const { cache, told: error, trail, call } = record;
-    trail.ended({ line, form: call?.form, cache, error, scheme, httpVersion: req.httpVersion });
-    log.info(line, "request");
+    records.ended(req, res, record);
   };
 }
 
 /** Writes the answer that comes from further in, or the error that comes instead of one. Never rejects. */
-function rendered(options: AppOptions): Koa.Middleware<State> {
+function rendered(options: Deps): Koa.Middleware<State> {
   return async (ctx, next) => {
     const { record, gone } = ctx.state;
     let answer: Answer | undefined;
@@ -162,8 +148,7 @@ function rendered(options: AppOptions): Koa.Middleware<State> {
         await deliver(ctx, answer, options);
       }
     } catch (err) {
-      record.error = err;
-      await giveUp(ctx, options);
+      await giveUp(ctx, err, options);
     } finally {
       await answer?.release?.();
     }
@@ -171,7 +156,7 @@ function rendered(options: AppOptions): Koa.Middleware<State> {
 }
 
 /** Innermost: from the request line to an answer. */
-function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<State> {
+function routed({ proxy, signIn, routes }: Deps): Koa.Middleware<State> {
   return async (ctx) => {
     const { req, state } = ctx;
     const { record, gone, access } = state;
@@ -181,7 +166,7 @@ function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<
     const hasForm = tokens !== undefined && method === "POST";
     // A form is read further in; until then there is something left.
     state.undrained = hasForm || !(await discardBody(req));
-    clients.admit(state.client);
+    record.from.admit();
     const { host } = req.headers;
     if (host === undefined && req.httpVersion === "1.1") {
       throw new OciError("UNSUPPORTED", "the request has no Host header", { status: 400 });
@@ -198,7 +183,7 @@ function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<
     let caller: Identity;
     if (access === undefined) {
       record.call = routeIn(record.trail, { method, target, host }, routes());
-      caller = signIn.anonymous(state.client);
+      caller = signIn.anonymous(record.from.address);
     } else {
       // What the challenge is for has to be known first; what is wrong with it is nobody's business who has not signed in.
       const route = attempt(() => routeIn(record.trail, { method, target, host }, routes()));
@@ -210,10 +195,8 @@ function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<
     if (method !== "GET" && method !== "HEAD") {
       throw methodRefused();
     }
-    const client = `${record.client} ${req.headers["user-agent"] ?? ""}`;
-    // Who asks for itself, on the proxy's machine perhaps, can make nothing of a file's place.
-    const isForwarded = req.headers["x-forwarded-for"] !== undefined;
-    const accelRedirect = isForwarded ? clients.accelRedirect(req.socket.remoteAddress) : undefined;
+    const client = `${record.from.shown} ${req.headers["user-agent"] ?? ""}`;
+    const { accelRedirect } = record.from;
     if (accelRedirect !== undefined && isReturned(req.headers)) {
       record.handOver = "returned";
     }
@@ -222,7 +205,7 @@ function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<
       head: method === "HEAD",
       headers: req.headers,
       takesChunks: req.httpVersion !== "1.0",
-      mayRedirect: clients.mayRedirect(state.client),
+      mayRedirect: record.from.mayRedirect,
       accelRedirect: record.handOver === "returned" ? undefined : accelRedirect,
       by: {
         caller: { identity: caller, client },
@@ -238,14 +221,10 @@ function routed({ proxy, clients, signIn, routes }: AppOptions): Koa.Middleware<
 async function identify({ req, state }: Koa.ParameterizedContext<State>, access: FrontAccess): Promise<Identity> {
   const { record, gone } = state;
   const o = { signal: gone, requestId: record.requestId };
-  const identity = await access.authenticator.identify(presentedBy(req, state), o);
+  const identity = await access.authenticator.identify(presentedBy(req, record), o);
   state.identity = identity;
   record.account = identity.account;
   return identity;
-}
-
-function presentedBy(req: IncomingMessage, { client }: State): Presented {
-  return { authorization: req.headers.authorization, certificate: clientCertificateOf(req), address: client };
 }
 
 /** The built-in token service, where the request is for it. */
@@ -255,7 +234,7 @@ function tokensAt(target: string, access: FrontAccess | undefined): TokenService
 
 async function giveToken({ req, state }: Koa.ParameterizedContext<State>, tokens: TokenService): Promise<void> {
   const { record, gone } = state;
-  const question = await readTokenQuestion(req, presentedBy(req, state)).finally(() => {
+  const question = await readTokenQuestion(req, presentedBy(req, record)).finally(() => {
     state.undrained &&= !req.complete;
   });
   const { account, answer } = await answerToken(tokens, question, { signal: gone, requestId: record.requestId });
@@ -305,43 +284,28 @@ function routeIn(trail: RequestTrail, line: RequestLine, routes: RouteTable): Ro
   }
 }
 
-/** What a failure is to the client, which the request's record keeps. */
-function tell(err: unknown, { record }: State, { budgetStatusOf }: AppOptions): OciError {
-  const told = toOciError(err, { call: record.call, budgetStatusOf });
-  record.told = { code: told.code, message: told.message };
-  return told;
-}
-
-function errorAnswerOf(err: unknown, state: State, options: AppOptions): Answer {
-  const told = tell(err, state, options);
+function errorAnswerOf(err: unknown, { record }: State, { records, log }: Deps): Answer {
+  const told = records.tell(err, record);
   if (told.code === "UNKNOWN") {
-    const { requestId } = state.record;
-    options.log.error({ err, requestId }, "a request failed for a reason that nobody foresaw");
+    const { requestId } = record;
+    log.error({ err, requestId }, "a request failed for a reason that nobody foresaw");
   }
   return errorAnswer(told, cacheInfoOf(err));
 }
 
-async function deliver(ctx: Koa.ParameterizedContext<State>, answer: Answer, options: AppOptions): Promise<void> {
+async function deliver(ctx: Koa.ParameterizedContext<State>, answer: Answer, deps: Deps): Promise<void> {
   const { req, res, state } = ctx;
   const { record } = state;
+  const { records } = deps;
   record.cache = answer.cache;
-  const headers = { ...answer.headers, ...commonHeaders(answer, record.requestId) };
-  const ns = record.call?.ns;
-  if (ns !== undefined && PRINTABLE.test(ns)) {
-    headers["OCI-Namespace"] = ns;
-  }
-  if (state.undrained || options.closing()) {
-    headers.Connection = "close";
-  }
-  res.writeHead(answer.status, headers);
-  const firstByte = (): void => {
-    if (record.firstByteMs !== undefined) return;
-    record.firstByteMs = options.monotonicMs() - record.startedMs;
-    record.trail.detail?.note("first-byte", {});
-  };
+  res.writeHead(answer.status, {
+    ...answer.headers,
+    ...commonHeaders(answer, record.requestId),
+    ...requestHeaders(record.call, state.undrained || deps.closing()),
+  });
   const body = req.method === "HEAD" ? undefined : answer.body;
   if (body === undefined || body instanceof Uint8Array) {
-    firstByte();
+    records.firstByte(record);
     if (await endWith(res, body)) {
       record.bytesSent = answer.handedOver ?? body?.length ?? 0;
       record.handOver ??= answer.handedOver === undefined ? undefined : "done";
@@ -353,26 +317,26 @@ async function deliver(ctx: Koa.ParameterizedContext<State>, answer: Answer, opt
     res.flushHeaders();
   }
   await sendBytes(res, body, (bytes) => {
-    firstByte();
+    records.firstByte(record);
     record.bytesSent += bytes;
   });
 }
 
-const PRINTABLE = /^[\x21-\x7e]+$/;
-
-/** After headers the only honest sign of a failure is a reset: JSON would pass for a part of the body. */
-async function giveUp(ctx: Koa.ParameterizedContext<State>, options: AppOptions): Promise<void> {
+/** @param err why the answer cannot be sent, or not whole */
+async function giveUp(ctx: Koa.ParameterizedContext<State>, err: unknown, deps: Deps): Promise<void> {
   const { req, res, state } = ctx;
+  const { record, gone } = state;
+  record.error = err;
   if (res.headersSent) {
-    if (!state.gone.aborted) {
-      // The client sees a reset only.
-      tell(state.record.error, state, options);
+    if (gone.aborted) {
+      deps.reset(req, err);
+    } else {
+      deps.records.cutOff(req, record, err);
     }
-    options.reset(req, state.record.error);
     return;
   }
   // Headers that cannot be written, such as a media type that is not text.
-  const { status, headers, body } = errorAnswerOf(state.record.error, state, options);
+  const { status, headers, body } = errorAnswerOf(err, state, deps);
   res.writeHead(status, headers);
   await endWith(res, body instanceof Uint8Array ? body : undefined);
 }

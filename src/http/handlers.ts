@@ -4,7 +4,7 @@ import { formatNextLink } from "../oci/link.ts";
 import { OCI_INDEX } from "../oci/media-types.ts";
 import { formatContentRange, parseRange } from "../oci/range.ts";
 import { formatReferrers } from "../oci/referrers.ts";
-import type { BlobAnswer, CacheInfo, ManifestAnswer, ProxyCall, PullThrough, Visibility } from "../proxy/answers.ts";
+import type { BlobAnswer, CacheInfo, ManifestAnswer, ProxyCall, PullThrough, ReadyAnswer } from "../proxy/answers.ts";
 import { type Answer, jsonAnswer, NO_CACHE_INFO } from "./answer.ts";
 import { entityTag, matchesEntityTag, rangeApplies } from "./conditional.ts";
 import { filePlace, suitsHandOver } from "./hand-over.ts";
@@ -27,7 +27,7 @@ export interface PullRequest {
 
 const BLOB_TYPE = "application/octet-stream";
 
-type CallOf<Op extends RoutedCall["op"]> = Extract<RoutedCall, { op: Op }>;
+export type CallOf<Op extends RoutedCall["op"]> = Extract<RoutedCall, { op: Op }>;
 
 /** Asks the proxy what the client asked, and puts its answer into HTTP. Rejects with whatever the proxy rejects with. */
 export async function answerPull(proxy: PullThrough, request: PullRequest): Promise<Answer> {
@@ -70,17 +70,13 @@ async function manifest(proxy: PullThrough, request: PullRequest, call: CallOf<"
     head,
     accept: headers.accept,
   });
-  const caching = call.reference.kind === "tag" ? "no-cache" : immutable(found.visibility);
+  const caching = cachingOf(call, found);
   if (matchesEntityTag(headers["if-none-match"], found.digest)) {
     return notModified(found, caching);
   }
   return {
     status: 200,
-    headers: {
-      "Content-Type": found.mediaType,
-      "Content-Length": String(found.size),
-      ...identity(found, caching),
-    },
+    headers: manifestHeaders(found, caching),
     cache: found.cache,
     body: head ? undefined : manifestBytes(found),
   };
@@ -110,7 +106,7 @@ async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob
     mayHandOver: request.accelRedirect !== undefined && suitsHandOver(headers, range),
   });
   const release = (): Promise<void> => found.release();
-  const caching = immutable(found.visibility);
+  const caching = cachingOf(call, found);
   if (known) {
     return { ...notModified(found, caching), release };
   }
@@ -118,7 +114,7 @@ async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob
     return redirect(found, found.location, release);
   }
   const { part } = found;
-  const length = part === undefined ? found.size : part.end - part.start + 1;
+  const length = lengthOf(found);
   if (found.local !== undefined && request.accelRedirect !== undefined) {
     return {
       status: 200,
@@ -138,13 +134,7 @@ async function blob(proxy: PullThrough, request: PullRequest, call: CallOf<"blob
   }
   return {
     status: part === undefined ? 200 : 206,
-    headers: {
-      "Content-Type": BLOB_TYPE,
-      ...(length === undefined ? {} : { "Content-Length": String(length) }),
-      ...(part === undefined ? {} : { "Content-Range": formatContentRange(part, found.size) }),
-      ...identity(found, caching),
-      "Accept-Ranges": "bytes",
-    },
+    headers: blobHeaders(found, caching),
     cache: found.cache,
     body: found.body === undefined ? undefined : { stream: found.body, length },
     release,
@@ -166,6 +156,19 @@ function redirect({ digest, cache }: BlobAnswer, location: string, release: () =
     release,
   };
 }
+
+/** How the content is told of that is at hand: whole, and to who has it already. */
+export function readyAnswers(
+  call: CallOf<"manifest"> | CallOf<"blob">,
+  ready: ReadyAnswer,
+): Readonly<Record<"whole" | "unchanged", Answer>> {
+  const caching = cachingOf(call, ready);
+  const found = { ...ready, cache: READY, part: undefined };
+  const headers = call.op === "manifest" ? manifestHeaders(found, caching) : blobHeaders(found, caching);
+  return { whole: { status: 200, headers, cache: READY, body: ready.bytes }, unchanged: notModified(found, caching) };
+}
+
+const READY: CacheInfo = { outcome: "hit" };
 
 async function tags(proxy: PullThrough, request: PullRequest, call: CallOf<"tags">): Promise<Answer> {
   const { repo, n, last, cursor } = call;
@@ -218,14 +221,44 @@ function askedName(linkPath: string): string {
 }
 
 /** What a digest names never changes; whether shared caches may keep it is the repository's matter. */
-function immutable(visibility: Visibility): string {
-  return `${visibility}, max-age=31536000, immutable`;
+function cachingOf(call: CallOf<"manifest"> | CallOf<"blob">, { visibility }: Pick<Shown, "visibility">): string {
+  return call.op === "manifest" && call.reference.kind === "tag"
+    ? "no-cache"
+    : `${visibility}, max-age=31536000, immutable`;
 }
 
-function identity(found: ManifestAnswer | BlobAnswer, caching: string): Record<string, string> {
+/** What every answer about content says of it. */
+type Shown = Pick<ManifestAnswer & BlobAnswer, "digest" | "visibility" | "cache">;
+
+function manifestHeaders(found: Shown & Pick<ManifestAnswer, "mediaType" | "size">, caching: string) {
+  return {
+    "Content-Type": found.mediaType,
+    "Content-Length": String(found.size),
+    ...identity(found, caching),
+  };
+}
+
+function blobHeaders(found: Shown & Pick<BlobAnswer, "size" | "part">, caching: string) {
+  const { part, size } = found;
+  const length = lengthOf(found);
+  return {
+    "Content-Type": BLOB_TYPE,
+    ...(length === undefined ? {} : { "Content-Length": String(length) }),
+    ...(part === undefined ? {} : { "Content-Range": formatContentRange(part, size) }),
+    ...identity(found, caching),
+    "Accept-Ranges": "bytes",
+  };
+}
+
+/** Of the body, bytes; undefined where it is not known. */
+function lengthOf({ part, size }: Pick<BlobAnswer, "size" | "part">): number | undefined {
+  return part === undefined ? size : part.end - part.start + 1;
+}
+
+function identity(found: Pick<Shown, "digest">, caching: string): Record<string, string> {
   return { "Docker-Content-Digest": found.digest, ETag: entityTag(found.digest), "Cache-Control": caching };
 }
 
-function notModified(found: ManifestAnswer | BlobAnswer, caching: string): Answer {
+function notModified(found: Pick<Shown, "digest" | "cache">, caching: string): Answer {
   return { status: 304, headers: identity(found, caching), cache: found.cache, body: undefined };
 }

@@ -45,7 +45,8 @@ const TELL_EVERY_MS = 60_000;
 /** After a forced end, how long handlers get to notice that their clients are gone. */
 const SETTLE_MS = 5_000;
 
-export type RequestHandler = (req: http.IncomingMessage, res: http.ServerResponse) => Promise<void>;
+/** Undefined where all is done already but what the response's end brings. */
+export type RequestHandler = (req: http.IncomingMessage, res: http.ServerResponse) => Promise<void> | undefined;
 
 export interface ListenerOptions {
   readonly listen: ListenAddress;
@@ -188,7 +189,14 @@ class NodeListener implements Listener {
       raw.resetAndDestroy();
     }
     await closed;
-    await this.#within(SETTLE_MS, Promise.allSettled(this.#handling));
+    await this.#within(SETTLE_MS, Promise.allSettled([...this.#handling, ...this.#unfinished()]));
+  }
+
+  /** Of responses that have not come to their end: the server is closed before its connections have said that they are. */
+  #unfinished(): readonly Promise<void>[] {
+    return [...this.#connections].flatMap(({ responses }) =>
+      [...responses].map((res) => new Promise<void>((resolve) => res.once("close", resolve))),
+    );
   }
 
   async #createServer(): Promise<http.Server | Http2SecureServer> {
@@ -287,10 +295,13 @@ class NodeListener implements Listener {
       res.end(answer.body);
       return;
     }
-    const handling = handler(req, res).catch((err: unknown) => {
+    const handling = handler(req, res)?.catch((err: unknown) => {
       this.#options.log.error({ err }, "a request handler has failed");
       this.reset(req, err);
     });
+    if (handling === undefined) {
+      return;
+    }
     this.#handling.add(handling);
     void handling.finally(() => this.#handling.delete(handling));
   }

@@ -5,6 +5,7 @@ import { type Digest, parseDigest } from "../oci/digest.ts";
 import { OciError } from "../oci/errors.ts";
 import { parseReference, parseRepository, type Reference, type RepoRef } from "../oci/reference.ts";
 import { foldHost, isDialable, isHost, looksLikeHost } from "./host-name.ts";
+import { RememberedRoutes } from "./remembered-routes.ts";
 
 /** What of a request decides where it goes. */
 export interface RequestLine {
@@ -27,6 +28,8 @@ export interface RouteTable {
   dynamic(host: string): boolean;
   /** The repository's full name at the upstream: on Docker Hub, `nginx` is `library/nginx`. */
   normalise(upstream: string, repository: string): string;
+  /** What requests meant by these names. */
+  readonly remembered: RememberedRoutes;
 }
 
 /** What a request asks for. */
@@ -97,6 +100,7 @@ export function createRouteTable(
       const type = types.get(name);
       return type === undefined ? repository : normaliseRepository(type, repository);
     },
+    remembered: new RememberedRoutes(),
   };
 }
 
@@ -106,6 +110,16 @@ export function createRouteTable(
  * @throws OciError with the status for the client: 400 for what is malformed, 404 for what names nothing
  */
 export function routeRequest(line: RequestLine, table: RouteTable): RoutedCall {
+  const known = table.remembered.get(line);
+  if (known !== undefined) {
+    return known;
+  }
+  const call = readRequest(line, table);
+  table.remembered.keep(line, call);
+  return call;
+}
+
+function readRequest(line: RequestLine, table: RouteTable): RoutedCall {
   const { path, query, host } = splitTarget(line);
   const { front, components } = splitPath(path);
   const ns = parseNs(query);

@@ -9,6 +9,10 @@ export class BodyLengthError extends Error {
 /** The client has not taken a byte for as long as the server waits (`timeout` of the server). */
 export class ClientStalledError extends Error {
   override readonly name = "ClientStalledError";
+
+  constructor() {
+    super("the client has stopped reading");
+  }
 }
 
 /**
@@ -108,7 +112,7 @@ class ChunkWriter {
   readonly #onClose = (): void => this.#settle?.(this.#res.writableFinished);
 
   // Only while a write is waiting: a quiet connection whose bytes have yet to come from upstream is not the client's fault.
-  readonly #onTimeout = (): void => this.#settle?.(new ClientStalledError("the client has stopped reading"));
+  readonly #onTimeout = (): void => this.#settle?.(new ClientStalledError());
 }
 
 /** A response of HTTP/2 does not say it by itself. */

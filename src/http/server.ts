@@ -2,7 +2,8 @@ import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { LimitsConfig, ListenAddress, ServerConfig } from "../config/types.ts";
 import type { PullThrough } from "../proxy/answers.ts";
-import { type ClientGate, createApp } from "./app.ts";
+import { createApp } from "./app.ts";
+import type { ClientGate } from "./clients.ts";
 import { createListener, LISTENER_TIMEOUTS, type ListenerTimeouts } from "./listener.ts";
 import type { HttpObserver, RequestTrails } from "./observer.ts";
 import type { RouteTable } from "./route.ts";
@@ -75,6 +76,7 @@ export function createFrontServer(deps: FrontServerDeps): FrontServer {
     observer: deps.observer,
     trails: deps.trails,
     log,
+    clock,
     budgetStatusOf: deps.budgetStatusOf,
     newRequestId,
     monotonicMs: deps.monotonicMs,

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { TLSSocket } from "node:tls";
-import type { Authenticator } from "../access/authenticator.ts";
+import type { Authenticator, Presented } from "../access/authenticator.ts";
 import { AccessDeniedError } from "../access/denied-error.ts";
 import type { Identity } from "../access/identity.ts";
 import { SignInError, type TokenProblem } from "../access/sign-in-error.ts";
@@ -8,7 +8,9 @@ import type { TokenService } from "../access/token-service.ts";
 import { OciError } from "../oci/errors.ts";
 import { formatRepo } from "../oci/reference.ts";
 import { formatScope, repositoryScope } from "../oci/scope.ts";
+import type { RequestRecord } from "./access-log.ts";
 import type { RoutedCall } from "./route.ts";
+import { clientCertificateOf } from "./tls.ts";
 import { TOKEN_PATH } from "./token-endpoint.ts";
 
 /** The ways to sign in that are in force. */
@@ -35,6 +37,15 @@ export interface Refused {
   readonly identity: Identity | undefined;
   /** Where clients reach this server, if not by the name that they ask for. */
   readonly publicOrigin: string | undefined;
+}
+
+/** What a request shows of who sends it. */
+export function presentedBy(req: IncomingMessage, { from }: Pick<RequestRecord, "from">): Presented {
+  return {
+    authorization: req.headers.authorization,
+    certificate: clientCertificateOf(req),
+    address: from.address,
+  };
 }
 
 /** Who may be asked for what `call` wants. Rejects with a SignInError where somebody else has to ask. */

@@ -137,8 +137,40 @@ export interface CatalogAnswer {
   readonly next: Readonly<Record<string, string>> | undefined;
 }
 
+/** A GET or HEAD as the hot path asks for it: routed, without a range, a body or a trace. */
+export interface ReadyCall {
+  readonly repo: RepoRef;
+  readonly asked:
+    | { readonly kind: "manifest"; readonly reference: Reference }
+    | { readonly kind: "blob"; readonly digest: Digest };
+  readonly head: boolean;
+  /** As in ManifestCall; undefined for blobs too. */
+  readonly accept: string | undefined;
+  readonly identity: Identity;
+}
+
+/** An answer that is wholly in memory. The object is the same for as long as it holds, so that what is made of it can be kept beside it (a WeakMap). */
+export interface ReadyAnswer {
+  readonly kind: "manifest" | "blob";
+  readonly digest: Digest;
+  /** Of blobs `application/octet-stream`. */
+  readonly mediaType: string;
+  /** Bytes. */
+  readonly size: number;
+  /** The whole content; undefined where only a HEAD can be answered. */
+  readonly bytes: Uint8Array | undefined;
+  readonly visibility: Visibility;
+  /** Until when the answer is fresh, milliseconds since the epoch; tags only. The rest to now is the `ttl` of Cache-Status. */
+  readonly freshUntilMs: number | undefined;
+}
+
 /** The pull-through as http/ sees it. Rejects with OciError, UpstreamError or StorageError; http/errors.ts renders them. */
 export interface PullThrough {
+  /**
+   * What is at hand for the call, decided anew by the same rules as ever and found without waiting for anything; it counts as used (room) and as a hit.
+   * Undefined where the long way has to be taken: it alone refuses, asks, and reads from the storage. Never throws.
+   */
+  ready(call: ReadyCall): ReadyAnswer | undefined;
   manifest(call: ManifestCall): Promise<ManifestAnswer>;
   blob(call: BlobCall): Promise<BlobAnswer>;
   tags(call: TagsCall): Promise<TagsAnswer>;

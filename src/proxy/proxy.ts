@@ -142,6 +142,7 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
     }
   };
   return {
+    ready: () => undefined,
     async manifest(call) {
       const { repo, reference } = call;
       const admission = await access.admit(call.caller.identity, repo, reference);

@@ -6,7 +6,7 @@ import type { DenialReason } from "../../../src/access/denied-error.ts";
 import { anonymous } from "../../../src/access/identity.ts";
 import { systemClock } from "../../../src/base/system-clock.ts";
 import type { AccessConfig, ServerConfig } from "../../../src/config/types.ts";
-import type { ClientGate } from "../../../src/http/app.ts";
+import type { ClientGate } from "../../../src/http/clients.ts";
 import { LISTENER_TIMEOUTS } from "../../../src/http/listener.ts";
 import type { AnsweredRequest, ConnectionEnd } from "../../../src/http/observer.ts";
 import { createRouteTable } from "../../../src/http/route.ts";
@@ -21,6 +21,8 @@ import type {
   ManifestAnswer,
   ManifestCall,
   PullThrough,
+  ReadyAnswer,
+  ReadyCall,
   ReferrersAnswer,
   ReferrersCall,
   TagsAnswer,
@@ -43,6 +45,12 @@ export class ScriptedProxy implements PullThrough {
   onTags: (call: TagsCall) => TagsAnswer | Promise<TagsAnswer> = unscripted;
   onReferrers: (call: ReferrersCall) => ReferrersAnswer | Promise<ReferrersAnswer> = unscripted;
   onCatalog: (call: CatalogCall) => CatalogAnswer | Promise<CatalogAnswer> = unscripted;
+
+  onReady: (call: ReadyCall) => ReadyAnswer | undefined = () => undefined;
+
+  ready(call: ReadyCall): ReadyAnswer | undefined {
+    return this.onReady(call);
+  }
 
   async manifest(call: ManifestCall): Promise<ManifestAnswer> {
     this.calls.push(call);
@@ -108,6 +116,7 @@ export async function startFront(stack: AsyncDisposableStack, changes: Changes =
     admit: (client) => gate.admit(client),
     mayRedirect: () => true,
     accelRedirect: (peer) => (addresses.isProxy(peer) ? accelRedirect : undefined),
+    rules: () => gate,
   };
   const proxy = new ScriptedProxy();
   const answered: AnsweredRequest[] = [];

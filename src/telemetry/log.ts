@@ -2,10 +2,12 @@ import { type DestinationStream, type Logger, destination as openDestination, pi
 import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import type { TelemetryConfig } from "../config/types.ts";
+import { GatheredLines } from "./gathered-lines.ts";
+import { PlainLines } from "./plain-lines.ts";
 
 export interface LogOptions {
   readonly level: TelemetryConfig["logLevel"];
-  /** Takes whole lines; standard output if left out, where lines are written behind the request and flushed at exit. */
+  /** Takes whole lines; standard output if left out, where lines are written behind the request, some milliseconds' together. */
   readonly destination?: DestinationStream;
 }
 
@@ -22,6 +24,8 @@ const MAX_CAUSES = 4;
  * message with their causes; the stack only at level `debug`.
  */
 export function createLog({ level, destination }: LogOptions): LevelledLog {
+  const stream = destination ?? new GatheredLines(openDestination({ dest: 1, sync: false }));
+  const plain = new PlainLines(Date.now);
   const logger: Logger = pino(
     {
       level,
@@ -34,11 +38,16 @@ export function createLog({ level, destination }: LogOptions): LevelledLog {
       // Pino has ideas of its own about a field of this name; by then the formatter has described the error.
       serializers: { err: (described: unknown) => described },
     },
-    destination ?? openDestination({ dest: 1, sync: false }),
+    stream,
   );
   return {
     debug: (fields, message) => logger.debug(fields, message),
-    info: (fields, message) => logger.info(fields, message),
+    info(fields, message) {
+      if (!logger.isLevelEnabled("info")) return;
+      const line = plain.line("info", fields, message);
+      if (line === undefined) logger.info(fields, message);
+      else stream.write(line);
+    },
     warn: (fields, message) => logger.warn(fields, message),
     error: (fields, message) => logger.error(fields, message),
     setLevel(next) {

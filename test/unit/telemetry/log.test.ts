@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { describe, expect, test } from "vitest";
 import { Secret } from "../../../src/base/secret.ts";
 import type { TelemetryConfig } from "../../../src/config/types.ts";
@@ -20,6 +22,53 @@ test("a line is JSON with time, level, fields and message", () => {
       msg: "hello\nthere",
     },
   ]);
+});
+
+test("lines that pino does not put together are the same as those that it does", () => {
+  const texts: string[] = [];
+  const log = createLog({ level: "debug", destination: { write: (line) => texts.push(line) } });
+  for (const fields of [
+    {},
+    { a: "x", b: 1, c: true, d: undefined, e: Number.NaN, f: -0, g: 1e21, h: Number.POSITIVE_INFINITY },
+    {
+      quoted: 'a "b" \\ c',
+      control: "\u0000\n\u001b[2J",
+      long: 'y"'.repeat(100),
+
+      'na"me': "界🐳\u2028",
+    },
+    { account: undefined, first: undefined, last: 3 },
+  ]) {
+    // Pino puts debug lines together.
+    log.info(fields, 'hello\n"there"');
+    log.debug(fields, 'hello\n"there"');
+    const [plain, pinos] = texts.splice(0).map((line) => line.replace(/"time":"[^"]*"/, '"time":""'));
+    expect(plain).toBe(pinos?.replace('"level":"debug"', '"level":"info"'));
+  }
+});
+
+test("a standard output that nobody has flushed gets every line of a process that exits", async () => {
+  const module = new URL("../../../src/telemetry/log.ts", import.meta.url).href;
+  const script = `const { createLog } = await import(${JSON.stringify(module)});
+    const log = createLog({ level: "info" });
+    for (let i = 0; i < 300; i += 1) log.info({ i }, "line");
+    log.warn({ err: new Error("x") }, "the last");
+    process.exit(3);`;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let out = "";
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+    out += chunk;
+  });
+  const [code] = await once(child, "close");
+  const lines = out
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(code).toBe(3);
+  expect(lines.slice(0, -1).map(({ i }) => i)).toEqual(Array.from({ length: 300 }, (_, i) => i));
+  expect(lines.at(-1)).toMatchObject({ msg: "the last", err: { message: "x" } });
 });
 
 test.each([

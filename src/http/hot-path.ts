@@ -101,7 +101,7 @@ export class HotPath {
       if (res.writableFinished) record.bytesSent = bytes?.length ?? 0;
       records.ended(req, res, record);
     });
-    records.firstByte(record);
+    if (bytes?.length !== 0) records.firstByte(record);
     if (bytes === undefined) res.end();
     else if (bytes.length > MAX_TEXT_BYTES) res.end(bytes);
     else res.end(this.#textOf(bytes), "latin1");

@@ -132,6 +132,32 @@ describe("a token", () => {
   });
 });
 
+describe("without waiting", () => {
+  const presented = (authorization: string | undefined) => ({ authorization, certificate: undefined, address: "::1" });
+
+  test("nobody's token is known once it was verified, until it runs out; whose password may change is always asked", async () => {
+    bench = accessBench(signInOf({ mode: ["anonymous", "htpasswd", "token"], htpasswd: { file } }), { key });
+    const { authenticator } = bench.access;
+    const nobodys = bearer((await ask({})).token);
+    const alices = bearer((await ask(ALICE)).token);
+    expect(authenticator.known(presented(nobodys))).toBeUndefined();
+    const found = await bench.identify(nobodys, "::1");
+    expect(authenticator.known(presented(nobodys))).toEqual(found);
+    expect(found.grants).toHaveLength(1);
+    await bench.identify(alices, "::1");
+    for (const other of [alices, ALICE.authorization, basic("alice", "wrong"), "Bearer x.y.z", "Negotiate x"]) {
+      expect(authenticator.known(presented(other))).toBeUndefined();
+    }
+    expect(authenticator.known(presented(undefined))).toMatchObject({ via: "anonymous", address: "::1" });
+    bench.clock.advance(DAY);
+    expect(authenticator.known(presented(nobodys))).toBeUndefined();
+  });
+
+  test("nobody is anybody where somebody has to sign in", () => {
+    expect(bench.access.authenticator.known(presented(undefined))).toBeUndefined();
+  });
+});
+
 describe("hostile tokens are refused", () => {
   const claims = () => {
     const now = Math.floor(bench.clock.now() / 1000);

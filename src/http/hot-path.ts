@@ -32,7 +32,7 @@ type ReadyOperation = CallOf<"manifest"> | CallOf<"blob">;
  * Up to here a body is kept as text as well, which Node puts behind the headers in one piece and writes at once; larger ones
  * cost more to copy than a second piece does. Bytes.
  */
-const MAX_TEXT_BYTES = 16 * 1024;
+const MAX_TEXT_BYTES = 8 * 1024;
 
 /**
  * Answers at once what the proxy has at hand, with nothing to wait for: no Koa, no promise. It decides nothing, and leaves

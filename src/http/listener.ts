@@ -295,7 +295,7 @@ class NodeListener implements Listener {
       res.end(answer.body);
       return;
     }
-    const handling = handler(req, res)?.catch((err: unknown) => {
+    const handling = begun(handler, req, res)?.catch((err: unknown) => {
       this.#options.log.error({ err }, "a request handler has failed");
       this.reset(req, err);
     });
@@ -339,6 +339,19 @@ class NodeListener implements Listener {
     const expired = this.#options.clock.sleep(ms, timer.signal).catch(() => {}); // cleared below
     await Promise.race([work, expired]);
     timer.abort();
+  }
+}
+
+/** What fails at once fails as what fails later. */
+function begun(
+  handler: RequestHandler,
+  req: http.IncomingMessage,
+  res: http.ServerResponse,
+): ReturnType<RequestHandler> {
+  try {
+    return handler(req, res);
+  } catch (err) {
+    return Promise.reject(err);
   }
 }
 

@@ -145,7 +145,7 @@ async function second(way: Way, request: string) {
     requests: lines.length,
     line: { ...lines.at(-1), time: "", requestId: "", firstByteMs: typeof lines.at(-1)?.firstByteMs, totalMs: 0 },
     answered: { ...way.answered.at(-1), firstByteMs: typeof way.answered.at(-1)?.firstByteMs, totalMs: 0 },
-    report: { ...report, requestId: "", line: { ...report?.line, requestId: "", firstByteMs: 0, totalMs: 0 } },
+    report: report && { ...report, requestId: "", line: { ...report.line, requestId: "", firstByteMs: 0, totalMs: 0 } },
     denied: way.denied.length - denied,
     ready: way.ready.length - ready,
     called: way.proxy.calls.length - called,
@@ -240,6 +240,19 @@ describe("what is out of the ordinary goes the long way", () => {
     expect(text).not.toContain("X: y");
   });
 
+  test("a failure that nobody foresaw costs its own connection only", async () => {
+    const way = await startWay(true, HELD);
+    await sendRaw(way.port, request(`GET ${TAG} HTTP/1.1`));
+    way.proxy.onReady = () => {
+      throw new Error("the inside of Weir");
+    };
+    expect((await sendRaw(way.port, request(`GET ${TAG} HTTP/1.1`))).ended).toBe("reset");
+    expect((await sendRaw(way.port, request("GET /v2/ HTTP/1.1"))).text).toMatch(/^HTTP\/1.1 200 /);
+    expect(way.lines).toContainEqual(
+      expect.objectContaining({ level: "error", err: expect.objectContaining({ message: "the inside of Weir" }) }),
+    );
+  });
+
   test("content of which only a part is at hand", async () => {
     const way = await startWay(true, HELD);
     const whole = way.proxy.onReady;
@@ -272,6 +285,14 @@ describe("what is out of the ordinary goes the long way", () => {
     await sendRaw(way.port, request(`GET ${TAG} HTTP/1.1`));
     expect([way.ready.length, steps]).toEqual([0, ["first-byte", "first-byte"]]);
   });
+});
+
+test("a trace that is not kept has its place in the line", async () => {
+  const recent = createRecentRequests(systemClock);
+  const place = { traceId: "a".repeat(32), spanId: "b".repeat(16), headers: () => ({}) };
+  const trails: RequestTrails = { start: (id) => Object.assign(recent.start(id), { place }) };
+  const { ready, line } = await both(request(`GET ${TAG} HTTP/1.1`), () => ({ trails }));
+  expect([ready, line]).toEqual([1, expect.objectContaining({ traceId: place.traceId, spanId: place.spanId })]);
 });
 
 test("a tag's ttl is what is left of it at the time", async () => {
@@ -450,7 +471,7 @@ describe("a connection", () => {
   });
 
   test("O4 whose client takes nothing is reset in the end", async () => {
-    const way = await startWay(true, HUGE_HELD, { timeouts: { ...LISTENER_TIMEOUTS, stalledMs: 200 } });
+    const way = await startWay(true, HUGE_HELD, { timeouts: { ...LISTENER_TIMEOUTS, stalledMs: 1_000 } });
     const socket = await untaken(way);
     expect(await way.accessLine(ofBlob)).toMatchObject({
       status: 200,

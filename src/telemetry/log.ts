@@ -57,7 +57,7 @@ export function createLog({ level, destination }: LogOptions): LevelledLog {
 }
 
 function printableFields(fields: Record<string, unknown>, withStack: boolean): Record<string, unknown> {
-  // Most lines are of requests, and have neither.
+  // Most lines have neither.
   if (!Object.values(fields).some((value) => value instanceof Error || value instanceof Secret)) return fields;
   const printed: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(fields)) {

@@ -22,7 +22,8 @@ import type { Remembered } from "../proxy/remembered.ts";
 import { Savings } from "../proxy/upkeep/savings.ts";
 import type { Explanations } from "../proxy/upkeep/upkeep.ts";
 import { openState } from "../state/open-state.ts";
-import { openStorage, type Storage } from "../storage/open-storage.ts";
+import { repositoryPart } from "../storage/layout.ts";
+import { openStorage, SHARED_AGE_MS, type Storage } from "../storage/open-storage.ts";
 import { createParkedCredentials } from "../storage/parked-credentials.ts";
 import { createPinStore, type PinStore } from "../storage/pins.ts";
 import { createSavingsStore } from "../storage/savings.ts";
@@ -53,6 +54,12 @@ const ROOM_STOP_MS = 10_000;
 
 /** What was saved is one small object; it must not hold up a start or a stop. */
 const SAVINGS_MS = 5_000;
+
+/**
+ * What a process alone writes it knows of. What it answers from memory is looked for once a minute all the same: that costs nothing,
+ * and what somebody does to the files behind its back counts.
+ */
+const ALONE_AGE_MS = 60_000;
 
 /** What stands in the place of the machine's own, and which of several processes this is. */
 export interface AssembleDeps {
@@ -91,16 +98,20 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
   if (traces !== undefined) onStop(() => traces.close());
 
   const { worker } = deps;
+  const running: { fills?: Fills; proxy?: RunningProxy } = {};
   const storage = await openStorage(config.storage, {
     clock,
     random,
     log,
     measure: { observer: metrics, monotonicMs: () => performance.now() },
     ...(worker === undefined ? {} : { use: "under-parent" }),
+    written(key) {
+      const part = repositoryPart(key);
+      if (part !== undefined) running.proxy?.changed(part);
+    },
     hasChildren: deps.parent === true,
   });
   onStop(() => storage.close());
-  const running: { fills?: Fills; proxy?: RunningProxy } = {};
   const forgetting = new Set<(digest: Digest) => void>();
   const forget = (digest: Digest): void => {
     running.proxy?.forget(digest);
@@ -206,6 +217,8 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
   const ttlOf = (repo: RepoRef, tag: string): Ttl =>
     (live.upstreams.get(repo.upstream) ?? live).freshness.ttlMs(repo, tag);
   const rulesOf = (upstream: string): ContentRules => live.upstreams.get(upstream)?.rules ?? NO_CONTENT_RULES;
+  const { driver, filesystem } = config.storage;
+  const othersWrite = worker !== undefined || driver !== "filesystem" || filesystem.shared || state.redis !== undefined;
   const proxy = createProxy({
     upstreams,
     blobs,
@@ -222,6 +235,8 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     download,
     turns: fleet.turns,
     state: state.store<Remembered>("remembered"),
+    inForce: () => live,
+    maxAgeMs: othersWrite ? SHARED_AGE_MS : ALONE_AGE_MS,
     clock,
     log,
     observer: metrics,

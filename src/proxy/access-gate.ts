@@ -5,6 +5,7 @@ import type { Identity } from "../access/identity.ts";
 import type { AccessDecision, AccessRules } from "../access/rules.ts";
 import type { AccessConfig } from "../config/types.ts";
 import { formatRepo, type Reference, type RepoRef } from "../oci/reference.ts";
+import type { Visibility } from "./answers.ts";
 import { type Withheld, WithheldError } from "./withheld.ts";
 
 /** Whether a caller may have what is not public. */
@@ -74,6 +75,15 @@ export class AccessGate {
       fetched: account && ((bytes) => account.add(repo, bytes)),
       forEverybody: this.#isForEverybody(rules, repo, reference),
     };
+  }
+
+  /**
+   * Whether {@link admit} lets the caller in, with the right to what is held of such a repository; that takes no budget, nor that
+   * the upstream may be asked.
+   */
+  mayHaveHeld(identity: Identity, repo: RepoRef, reference: Reference | undefined, visibility: Visibility): boolean {
+    const pull = this.#decide(this.#deps.accessRules(), identity, repo, reference, "pull");
+    return pull.allowed && (visibility === "public" || this.#privacy(identity, pull).readsPrivate);
   }
 
   /** Whether a list may name it, or one of its tags. */

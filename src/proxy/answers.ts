@@ -144,12 +144,15 @@ export interface ReadyCall {
     | { readonly kind: "manifest"; readonly reference: Reference }
     | { readonly kind: "blob"; readonly digest: Digest };
   readonly head: boolean;
-  /** As in ManifestCall; undefined for blobs too. */
+  /** As in {@link ManifestCall}; undefined for blobs too. */
   readonly accept: string | undefined;
   readonly identity: Identity;
 }
 
-/** An answer that is wholly in memory. The object is the same for as long as it holds, so that what is made of it can be kept beside it (a WeakMap). */
+/**
+ * An answer that is wholly in memory. The object is the same for as long as it holds, so that what is made of it can be kept
+ * beside it (a WeakMap).
+ */
 export interface ReadyAnswer {
   readonly kind: "manifest" | "blob";
   readonly digest: Digest;
@@ -166,15 +169,16 @@ export interface ReadyAnswer {
 
 /** The pull-through as http/ sees it. Rejects with OciError, UpstreamError or StorageError; http/errors.ts renders them. */
 export interface PullThrough {
-  /**
-   * What is at hand for the call, decided anew by the same rules as ever and found without waiting for anything; it counts as used (room) and as a hit.
-   * Undefined where the long way has to be taken: it alone refuses, asks, and reads from the storage. Never throws.
-   */
-  ready(call: ReadyCall): ReadyAnswer | undefined;
   manifest(call: ManifestCall): Promise<ManifestAnswer>;
   blob(call: BlobCall): Promise<BlobAnswer>;
   tags(call: TagsCall): Promise<TagsAnswer>;
   /** Rejects with the fault `absent` also where the upstream has no such API. */
   referrers(call: ReferrersCall): Promise<ReferrersAnswer>;
   catalog(call: CatalogCall): Promise<CatalogAnswer>;
+  /**
+   * What is at hand for the call, decided anew by the same rules as ever and found without waiting for anything; it counts as
+   * used (room) and as a hit. Undefined where the long way has to be taken: it alone refuses, asks, and reads from the storage.
+   * Never throws.
+   */
+  ready(call: ReadyCall): ReadyAnswer | undefined;
 }

@@ -23,6 +23,7 @@ import { decideProof } from "./proof.ts";
 import { proofFacts } from "./proof-facts.ts";
 import type { Proofs } from "./proofs.ts";
 import { fillDomain } from "./provenance.ts";
+import { type Basis, MAX_READY_BYTES, type ReadyAnswers } from "./ready.ts";
 import { recorded } from "./recorded.ts";
 import type { Memory } from "./remembered.ts";
 import { RepositorySource } from "./repository-source.ts";
@@ -38,6 +39,7 @@ export interface BlobsDeps {
   readonly proofs: Proofs;
   readonly memory: Memory;
   readonly background: Background;
+  readonly ready: Pick<ReadyAnswers, "content" | "forget">;
   freshnessOf(upstream: string): FreshnessConfig;
   readonly download: Pick<DownloadConfig, "rangeWaitMs">;
   readonly log: Log;
@@ -48,8 +50,11 @@ type BlobCall = ClientsBlobCall & Admitted;
 /** The longest range that is asked upstream beside the fill: containerd's and the snapshotters' pieces fit, a whole layer does not. */
 const MAX_PASSED_THROUGH = 16 << 20;
 
-/** Up to this size a held blob is verified before the headers go out, so that damage heals unseen. */
-const VERIFY_FIRST_BYTES = 256 << 10;
+/** A blob's answer, and what it rested on where it is to be answered again without another look. */
+export interface AnsweredBlob {
+  readonly answer: BlobAnswer;
+  readonly basis?: Basis;
+}
 
 /** The blob requests of clients: from the store where that is proved, else from a fill that everybody shares. */
 export class Blobs {
@@ -64,7 +69,7 @@ export class Blobs {
     this.#verified = new VerifiedBlobs(deps);
   }
 
-  async answer(upstream: Upstream, call: BlobCall): Promise<BlobAnswer> {
+  async answer(upstream: Upstream, call: BlobCall): Promise<AnsweredBlob> {
     const { repo, digest } = call;
     const { repositories, standings } = this.#deps;
     const standing = await standings.admit(repo, upstream, () => anythingHeld(repositories, repo, call), call);
@@ -77,13 +82,13 @@ export class Blobs {
       }
       const filled = call.head ? await this.#describe(target, call) : await this.#fill(target, call, ended);
       if (filled !== undefined) {
-        return filled;
+        return { answer: filled };
       }
     }
   }
 
   /** What is held. Undefined where the upstream is to be asked; rejects where it is known what that would come to. */
-  async #look(target: Target, call: BlobCall): Promise<BlobAnswer | undefined> {
+  async #look(target: Target, call: BlobCall): Promise<AnsweredBlob | undefined> {
     const { repo } = target;
     const { digest } = call;
     const held = await this.#open(digest, call);
@@ -123,12 +128,12 @@ export class Blobs {
   }
 
   /** Undefined where the held bytes prove nothing for this repository, or are damaged. Takes over the open blob. */
-  async #fromStore(target: Target, held: OpenBlob, call: BlobCall): Promise<BlobAnswer | undefined> {
-    let answer: BlobAnswer | undefined;
+  async #fromStore(target: Target, held: OpenBlob, call: BlobCall): Promise<AnsweredBlob | undefined> {
+    let answered: AnsweredBlob | undefined;
     try {
       const cache = await this.#entitled(target, call.digest, call);
-      answer = cache && (await this.#hit(target, held, cache, call));
-      return answer;
+      answered = cache && (await this.#hit(target, held, cache, call));
+      return answered;
     } catch (error) {
       if (!(error instanceof StorageError)) {
         throw error;
@@ -136,7 +141,7 @@ export class Blobs {
       this.#deps.log.warn({ err: error, digest: call.digest }, "a held blob could not be read");
       return undefined;
     } finally {
-      if (answer?.body === undefined) {
+      if (answered?.answer.body === undefined) {
         await held.close();
       }
     }
@@ -180,7 +185,7 @@ export class Blobs {
     return cache;
   }
 
-  async #hit(target: Target, held: OpenBlob, cache: CacheInfo, call: BlobCall): Promise<BlobAnswer | undefined> {
+  async #hit(target: Target, held: OpenBlob, cache: CacheInfo, call: BlobCall): Promise<AnsweredBlob | undefined> {
     const { repo, standing } = target;
     const { digest } = call;
     const known = this.#verified.get(digest);
@@ -202,38 +207,51 @@ export class Blobs {
     const part = call.head || call.range === undefined ? undefined : satisfiable(call, size);
     const answer = { digest, size, visibility: standing.visibility, cache, part };
     if (call.head) {
-      return { ...answer, body: undefined, release: async () => {} };
+      return { answer: { ...answer, body: undefined, release: async () => {} } };
     }
     const location = call.mayRedirect ? await held.presign?.() : undefined;
     if (location !== undefined) {
       // What it gets there, the client verifies, as it does everything.
-      return { ...answer, part: undefined, body: undefined, location, release: async () => {} };
+      return { answer: { ...answer, part: undefined, body: undefined, location, release: async () => {} } };
     }
     if (call.mayHandOver && verified && held.local !== undefined) {
-      return { ...answer, body: undefined, local: held.local, release: async () => {} };
+      return { answer: { ...answer, body: undefined, local: held.local, release: async () => {} } };
+    }
+    if (size <= MAX_READY_BYTES) {
+      // Verified before the headers go out, so that damage heals unseen.
+      const inMind = verified ? this.#deps.ready.content(digest) : undefined;
+      const bytes = inMind ?? (await this.#readVerified(held, digest, call));
+      if (bytes === undefined) {
+        return undefined;
+      }
+      await held.close();
+      const wanted = part === undefined ? bytes : bytes.subarray(part.start, part.end + 1);
+      return {
+        answer: { ...answer, body: inMemory(wanted), release: async () => {} },
+        // Who could be sent to where the bytes are is to be sent there.
+        ...(held.presign === undefined ? { basis: { standing, bytes, facts: undefined } } : {}),
+      };
     }
     const { start, end } = part ?? { start: 0, end: size - 1 };
     const elsewhere: Elsewhere = (from, error) => this.#goOn(target, { from, end: end + 1, size, error }, call);
     const whole = start === 0 && end === size - 1;
-    if (verified || (!whole && size > VERIFY_FIRST_BYTES)) {
-      if (!verified) {
-        this.#verified.verifyBeside(digest);
-      }
-      return { ...answer, body: heldPart(held, start, end + 1, elsewhere, call), release: () => held.close() };
+    if (!verified && !whole) {
+      this.#verified.verifyBeside(digest);
     }
-    if (size > VERIFY_FIRST_BYTES) {
-      const settled = (agrees: boolean): Promise<void> => this.#verified.settle(digest, held, agrees, call);
-      return { ...answer, body: verifiedWhole(held, digest, settled, elsewhere, call), release: () => held.close() };
-    }
-    const bytes = await readAll(held, call);
+    const settled = (agrees: boolean): Promise<void> => this.#verified.settle(digest, held, agrees, call);
+    const body =
+      verified || !whole
+        ? heldPart(held, start, end + 1, elsewhere, call)
+        : verifiedWhole(held, digest, settled, elsewhere, call);
+    return { answer: { ...answer, body, release: () => held.close() } };
+  }
+
+  /** All of a small blob; undefined where it is damaged, and now deleted. */
+  async #readVerified(held: OpenBlob, digest: Digest, o: CallOptions): Promise<Uint8Array | undefined> {
+    const bytes = await readAll(held, o);
     const agrees = bytes !== undefined && digestOf(bytes, digestAlgorithm(digest)) === digest;
-    await this.#verified.settle(digest, held, agrees, call);
-    if (!agrees) {
-      return undefined;
-    }
-    await held.close();
-    const wanted = part === undefined ? bytes : bytes.subarray(part.start, part.end + 1);
-    return { ...answer, body: inMemory(wanted), release: async () => {} };
+    await this.#verified.settle(digest, held, agrees, o);
+    return agrees ? bytes : undefined;
   }
 
   /**

@@ -9,6 +9,7 @@ import type { Repositories } from "../storage/repositories.ts";
 import type { ManifestBody } from "../upstream/upstream.ts";
 import type { Visibility } from "./answers.ts";
 import type { Provenance } from "./provenance.ts";
+import type { ReadyAnswers } from "./ready.ts";
 import { recorded } from "./recorded.ts";
 import type { Room } from "./room.ts";
 
@@ -30,6 +31,7 @@ export interface HeldManifestsDeps {
   readonly repositories: Repositories;
   readonly provenance: Provenance;
   readonly room: Pick<Room, "touch">;
+  readonly ready: Pick<ReadyAnswers, "forget">;
   readonly log: Log;
 }
 
@@ -100,7 +102,7 @@ export class HeldManifests {
   }
 
   async #bytes(digest: Digest, o: CallOptions): Promise<Uint8Array | undefined> {
-    const { blobs, log } = this.#deps;
+    const { blobs, ready, log } = this.#deps;
     const blob = await blobs.open(digest, o);
     if (blob === undefined) {
       return undefined;
@@ -123,6 +125,7 @@ export class HeldManifests {
     }
     log.error({ digest }, "a held manifest does not hash to its digest: deleting it, so that it is fetched again");
     await blobs.delete(digest, o);
+    ready.forget(digest);
     return undefined;
   }
 

@@ -10,6 +10,7 @@ import type { RepoRef } from "../oci/reference.ts";
 import type { Repositories, TagEntry } from "../storage/repositories.ts";
 import { type ManifestBody, UpstreamError } from "../upstream/upstream.ts";
 import type { Admitted } from "./access-gate.ts";
+import type { CacheInfo } from "./answers.ts";
 import { type Background, LATE, waitAtMost } from "./background.ts";
 import { told } from "./explain/decision-words.ts";
 import { decideFreshness, type FreshnessDecision, type FreshnessFacts } from "./freshness.ts";
@@ -55,6 +56,11 @@ export interface ManifestsByTagDeps {
   readonly log: Log;
 }
 
+interface Decided {
+  readonly decision: FreshnessDecision;
+  readonly facts: FreshnessFacts;
+}
+
 /** Asking has shown that only a GET can go on, and that it is better put off (`whenBudgetLow`). */
 const PUT_OFF: unique symbol = Symbol("put off");
 
@@ -83,8 +89,8 @@ export class ManifestsByTag {
     }
     for (let round = 1; ; round += 1) {
       const known = await this.#look(target, tag, call);
-      const decision = this.#decideFor(call, target, tag, known, "not-yet");
-      const settled = this.#settle(target, tag, known, decision, want);
+      const decided = this.#decideFor(call, target, tag, known, "not-yet");
+      const settled = this.#settle(target, tag, known, decided, want);
       if (settled !== undefined) {
         return settled;
       }
@@ -103,12 +109,13 @@ export class ManifestsByTag {
     if (known.held === undefined) {
       throw withheld.error();
     }
-    const before = this.#decideFor(call, target, tag, known, "not-yet");
+    const { decision: before, facts } = this.#decideFor(call, target, tag, known, "not-yet");
     if (before.do === "fresh" && latestOf(known) === known.entry) {
-      return found({ manifest: known.held.manifest, cache: { outcome: "hit", ttlS: seconds(before.ttlMs) } });
+      const cache: CacheInfo = { outcome: "hit", ttlS: seconds(before.ttlMs) };
+      return { ...found({ manifest: known.held.manifest, cache }), facts };
     }
     const error = withheld.error();
-    const after = this.#decideFor(call, target, tag, known, error.fault);
+    const { decision: after } = this.#decideFor(call, target, tag, known, error.fault);
     if (after.do !== "stale") {
       throw error;
     }
@@ -144,13 +151,13 @@ export class ManifestsByTag {
     target: Target,
     tag: string,
     known: Knowledge,
-    decision: FreshnessDecision,
+    { decision, facts }: Decided,
     want: Want,
   ): FoundTag | undefined {
     switch (decision.do) {
       case "fresh": {
         const answered = fresh(known, decision.ttlMs, want);
-        return answered === undefined ? undefined : found(answered);
+        return answered === undefined ? undefined : { ...found(answered), facts };
       }
       case "stale":
         return known.held === undefined
@@ -186,7 +193,7 @@ export class ManifestsByTag {
       const leftMs = Math.max(0, freshnessOf(target.repo.upstream).softDeadlineMs - askedForMs);
       let answered = await waitAtMost(asking, leftMs, { clock, signal: call.signal });
       if (answered === LATE) {
-        const decision = this.#decideFor(call, target, tag, known, "late");
+        const { decision } = this.#decideFor(call, target, tag, known, "late");
         if (decision.do === "stale") {
           return this.#stale(target, tag, held, decision.reason, undefined);
         }
@@ -197,7 +204,7 @@ export class ManifestsByTag {
       if (!(error instanceof UpstreamError) || held === undefined) {
         throw error;
       }
-      const decision = this.#decideFor(call, target, tag, known, error.fault);
+      const { decision } = this.#decideFor(call, target, tag, known, error.fault);
       if (decision.do === "stale") {
         return this.#stale(target, tag, held, decision.reason, error);
       }
@@ -462,12 +469,12 @@ export class ManifestsByTag {
     tag: string,
     known: Knowledge,
     asked: FreshnessFacts["asked"],
-  ): FreshnessDecision {
+  ): Decided {
     const facts = tagFacts(this.#deps, target, tag, known, asked);
     const decision = decideFreshness(facts);
     const trail = decision.do === "fresh" ? call.trail?.detail : call.trail;
     trail?.note("decision", { about: reference(target.repo, tag), asked, ...told(decision, facts) });
-    return decision;
+    return { decision, facts };
   }
 
   #stale(

@@ -6,14 +6,22 @@ import { formatReference, formatRepo } from "../oci/reference.ts";
 import type { Upstream } from "../upstream/upstream.ts";
 import type { Admitted } from "./access-gate.ts";
 import type { ManifestAnswer, ManifestCall } from "./answers.ts";
+import type { FreshnessFacts } from "./freshness.ts";
 import type { FoundManifest, ManifestsByDigest, Target } from "./manifests-by-digest.ts";
 import type { ManifestsByTag } from "./manifests-by-tag.ts";
+import type { Basis } from "./ready.ts";
 import type { Standings } from "./standings.ts";
 
 export interface ManifestsDeps {
   readonly standings: Standings;
   readonly byDigest: ManifestsByDigest;
   readonly byTag: ManifestsByTag;
+}
+
+export interface AnsweredManifest {
+  readonly answer: ManifestAnswer;
+  /** What it rested on; undefined for what is not to be answered again without another look. */
+  readonly basis: Basis | undefined;
 }
 
 /** What clients that cannot read an index are given of it (upstreams.md, section 15). */
@@ -27,18 +35,25 @@ export class Manifests {
     this.#deps = deps;
   }
 
-  async answer(upstream: Upstream, call: ManifestCall & Admitted): Promise<ManifestAnswer> {
+  async answer(upstream: Upstream, call: ManifestCall & Admitted): Promise<AnsweredManifest> {
     const { repo, reference, head, accept } = call;
     const standing = await this.#deps.standings.admit(repo, upstream, async () => reference, call);
     const target: Target = { repo, upstream, standing };
     // Only what is looked up by name may be of another type than the client wants; by digest there is no choice.
     if (reference.kind === "digest") {
-      return this.#answerWith(target, counted(await this.#deps.byDigest.findFor(target, reference.digest, call), call));
+      const found = counted(await this.#deps.byDigest.findFor(target, reference.digest, call), call);
+      return { answer: answerWith(target, found), basis: basisOf(target, found, undefined) };
     }
     if (head) {
-      const { description, cache } = await this.#deps.byTag.find(target, reference.tag, "description", call);
+      const { description, manifest, cache, facts } = await this.#deps.byTag.find(
+        target,
+        reference.tag,
+        "description",
+        call,
+      );
       if (acceptsType(accept, description.mediaType)) {
-        return { ...pick(description), bytes: undefined, visibility: standing.visibility, cache };
+        const answer = { ...pick(description), bytes: undefined, visibility: standing.visibility, cache };
+        return { answer, basis: manifest && facts && basisOf(target, { manifest }, facts) };
       }
     }
     const found = await this.#deps.byTag.find(target, reference.tag, "manifest", call);
@@ -47,12 +62,11 @@ export class Manifests {
     }
     // Before anything of it is refused: it has been fetched, and is held from now on.
     const whole = counted({ ...found, manifest: found.manifest }, call);
-    return this.#answerWith(target, await this.#acceptable(target, whole, call));
-  }
-
-  #answerWith({ standing }: Target, { manifest, cache }: FoundManifest): ManifestAnswer {
-    const { digest, mediaType, bytes } = manifest;
-    return { digest, mediaType, bytes, size: bytes.length, visibility: standing.visibility, cache };
+    const acceptable = await this.#acceptable(target, whole, call);
+    // A child in its place rests on more than the tag.
+    const itself = acceptable.manifest === whole.manifest;
+    const basis = itself && found.facts !== undefined ? basisOf(target, whole, found.facts) : undefined;
+    return { answer: answerWith(target, acceptable), basis };
   }
 
   /** The manifest itself, or the child that an older client can read; else the refusal says what there is. */
@@ -83,6 +97,19 @@ export class Manifests {
       `${formatRepo(target.repo)}:${formatReference(call.reference)} is of type ${manifest.mediaType}, which the request's Accept does not include`,
     );
   }
+}
+
+function answerWith({ standing }: Target, { manifest, cache }: FoundManifest): ManifestAnswer {
+  const { digest, mediaType, bytes } = manifest;
+  return { digest, mediaType, bytes, size: bytes.length, visibility: standing.visibility, cache };
+}
+
+function basisOf(
+  { standing }: Target,
+  { manifest }: Pick<FoundManifest, "manifest">,
+  facts: FreshnessFacts | undefined,
+): Basis {
+  return { standing, bytes: manifest.bytes, facts };
 }
 
 /** What was fetched is on the account of whoever asked for it. */

@@ -31,6 +31,7 @@ import { ManifestsByTag } from "./manifests-by-tag.ts";
 import { Proofs } from "./proofs.ts";
 import type { Provenance } from "./provenance.ts";
 import { readableRepositories } from "./readable-repositories.ts";
+import { type Change, ReadyAnswers } from "./ready.ts";
 import { Referrers } from "./referrers.ts";
 import { Memory, type Remembered } from "./remembered.ts";
 import type { Room } from "./room.ts";
@@ -71,6 +72,10 @@ export interface ProxyDeps {
   readonly turns: Turns;
   /** Answers remembered only to save asking again. */
   readonly state: StateStore<Remembered>;
+  /** What is in force of the configuration; another object after each reload. */
+  inForce(): object;
+  /** For how long an answer from memory counts before it is looked for anew; milliseconds. Short where others write, too. */
+  readonly maxAgeMs: number;
   readonly clock: Clock;
   readonly log: Log;
   readonly observer: ProxyObserver;
@@ -91,6 +96,8 @@ export interface RunningProxy extends PullThrough {
   readonly knowledge: ProxyKnowledge;
   /** A blob or manifest was deleted: what is remembered of its content goes, too. */
   forget(digest: Digest): void;
+  /** A link or a record of a repository was written or deleted, or may have been: what rested on it does so no more. */
+  changed(change: Change): void;
   /** Ends what is still being asked upstream and waits for it. Repeatable. */
   stop(): Promise<void>;
 }
@@ -105,23 +112,24 @@ export interface ProxyKnowledge {
 /** Puts the pull-through together. Nothing runs until it is asked something. */
 export function createProxy(deps: ProxyDeps): RunningProxy {
   const background = new Background();
-  const memory = new Memory(deps.state);
+  const memory = new Memory(deps.state, (repo, tag) => ready.changed({ repo, tag }));
   const stale = new Stale((upstream, reason) => deps.observer.staleServed(upstream, reason));
   // Only the catalogue says what is held, and nothing else: it must not say too little.
   const repositories = readableRepositories(deps.repositories, deps.log);
   const shared = { ...deps, repositories, background, memory, stale };
   const standings = new Standings(shared);
   const proofs = new Proofs(shared);
-  const manifests = new HeldManifests(shared);
+  const access = new AccessGate(deps);
+  const ready = new ReadyAnswers({ ...deps, standings, access });
+  const manifests = new HeldManifests({ ...shared, ready });
   const listings = new Listings(repositories, manifests);
   const byDigest = new ManifestsByDigest({ ...shared, manifests, listings, standings, proofs });
   const byTag = new ManifestsByTag({ ...shared, manifests, byDigest, standings });
   const answers = new Manifests({ standings, byDigest, byTag });
-  const blobs = new Blobs({ ...shared, listings, standings, proofs });
+  const blobs = new Blobs({ ...shared, listings, standings, proofs, ready });
   const tags = new Tags({ ...shared, standings });
   const referrers = new Referrers({ ...shared, standings });
   const gate = new ContentGate((upstream) => deps.rulesOf(upstream), listings);
-  const access = new AccessGate(deps);
   const catalog = new Catalog({ ...deps, standings, gate, access });
   const upstreamOf = (name: string): Upstream => {
     const upstream = deps.upstreams.get(name);
@@ -141,10 +149,16 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
       throw denial;
     }
   };
+  const keepReady: ReadyAnswers["keep"] = (look, call, answer, basis) => {
+    // Which platforms a digest is for may be told by anything that the repository holds.
+    if (deps.rulesOf(call.repo.upstream).platform === undefined) {
+      ready.keep(look, call, answer, basis);
+    }
+  };
   return {
-    ready: () => undefined,
     async manifest(call) {
       const { repo, reference } = call;
+      const look = ready.look();
       const admission = await access.admit(call.caller.identity, repo, reference);
       gate.manifest(repo, reference);
       const upstream = upstreamOf(repo.upstream);
@@ -152,22 +166,28 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
       if (reference.kind === "digest") {
         await keepBack(upstream, admitted, await gate.manifestPlatform(repo, reference.digest, call));
       }
-      const answer = await orDenied(answers.answer(upstream, admitted));
+      const { answer, basis } = await orDenied(answers.answer(upstream, admitted));
       // A tag, or an index on behalf of an older client, may have led to what is denied by its digest.
       gate.content(repo, answer.digest);
       if (reference.kind === "tag") {
         await keepBack(upstream, admitted, await gate.manifestPlatform(repo, answer.digest, call));
       }
-      return asShown(answer, admission);
+      const shown = asShown(answer, admission);
+      keepReady(look, { ...call, asked: { kind: "manifest", reference } }, shown, basis);
+      return shown;
     },
     async blob(call) {
       const { repo, digest } = call;
+      const look = ready.look();
       const admission = await access.admit(call.caller.identity, repo, undefined);
       gate.content(repo, digest);
       const upstream = upstreamOf(repo.upstream);
       const admitted = { ...call, access: admission };
       await keepBack(upstream, admitted, await gate.blobPlatform(repo, digest, call));
-      return asShown(await orDenied(blobs.answer(upstream, admitted)), admission);
+      const { answer, basis } = await orDenied(blobs.answer(upstream, admitted));
+      const shown = asShown(answer, admission);
+      keepReady(look, { repo, asked: { kind: "blob", digest }, accept: undefined }, shown, basis);
+      return shown;
     },
     async tags(call) {
       const { repo, caller } = call;
@@ -192,6 +212,7 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
       return { ...answer, referrers: gate.filter(call.repo, answer.referrers, byDigest) };
     },
     catalog: async (call) => await catalog.answer(call),
+    ready: (call) => ready.find(call),
     async refreshTag(repo, tag, o) {
       const frozen = access.frozen(repo.upstream);
       if (frozen !== undefined) {
@@ -208,7 +229,9 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
       manifests.forget(digest);
       listings.forget(digest);
       blobs.forget(digest);
+      ready.forget(digest);
     },
+    changed: (change) => ready.changed(change),
     stop: async () => await background.stop(),
   };
 }

@@ -60,9 +60,12 @@ export type Asked = "tag" | "manifest" | "blob" | "tags" | "referrers";
 /** What upstreams said in passing, in the bounded state store. */
 export class Memory {
   readonly #state: StateStore<Remembered>;
+  readonly #named: (repo: RepoRef, tag: string) => void;
 
-  constructor(state: StateStore<Remembered>) {
+  /** @param named told when a HEAD is remembered, or forgotten, that may say more of a tag than its record */
+  constructor(state: StateStore<Remembered>, named: (repo: RepoRef, tag: string) => void) {
     this.#state = state;
+    this.#named = named;
   }
 
   /** The remembered "no" to this question, as the error to throw. */
@@ -92,6 +95,7 @@ export class Memory {
 
   async rememberHead(repo: RepoRef, tag: string, head: RememberedHead, ttlMs: number): Promise<void> {
     await this.#set(key("head", repo, tag), head, ttlMs);
+    this.#named(repo, tag);
     const { digest, etag, checkedAtMs } = head;
     const others = (await this.named(repo, digest, { latest: true })).filter((other) => other.tag !== tag);
     const tags = [...others.slice(1 - MAX_NAMED_TAGS), { tag, etag, checkedAtMs }];
@@ -158,6 +162,7 @@ export class Memory {
   /** Forgets what was said of a tag. */
   async forgetTag(repo: RepoRef, tag: string): Promise<void> {
     await this.#forget(["no-tag", "head"], repo, tag);
+    this.#named(repo, tag);
   }
 
   /** Forgets what was said of a manifest or blob. */

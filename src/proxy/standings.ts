@@ -26,6 +26,8 @@ export interface Standing {
   readonly visibility: Visibility;
   /** Private only: when the upstream last let Weir read it; milliseconds since the epoch, 0 = not known. */
   readonly provedAtMs: number;
+  /** When the upstream was last asked without a credential; undefined where it never was, or need not be. */
+  readonly visibilityAtMs?: number;
 }
 
 export interface KnownStanding {
@@ -56,7 +58,10 @@ const UNREADABLE_TTL_MS = 60 * 60 * 1000;
 /** Repositories whose visibility is known without storage: some 5 MB when full. */
 const MAX_SEEN = 20_000;
 
+/** Of a repository that nothing has to be asked about. */
 const PUBLIC: Standing = { visibility: "public", provedAtMs: 0 };
+/** Of one that is taken for public while storage cannot tell. */
+const UNREAD: Standing = { visibility: "public", provedAtMs: 0 };
 /** Of a repository that nothing is known of. */
 export const UNKNOWN: Standing = { visibility: "private", provedAtMs: 0 };
 
@@ -155,7 +160,21 @@ export class Standings {
         }
       }
     }
-    return { ...standing, provedAtMs: clock.now() };
+    // No more than this caller's: what is recorded may say otherwise.
+    return { visibility: standing.visibility, provedAtMs: clock.now() };
+  }
+
+  /**
+   * Whether {@link admit} finds the standing, which it gave, to be the same without asking anybody, as long as nothing is written
+   * of the repository and the configuration is the same.
+   */
+  stands(standing: Standing): boolean {
+    return standing === PUBLIC || (standing.visibilityAtMs !== undefined && this.#isRecent(standing.visibilityAtMs));
+  }
+
+  #isRecent(visibilityAtMs: number): boolean {
+    const ageMs = this.#deps.clock.now() - visibilityAtMs;
+    return ageMs >= 0 && ageMs < VISIBILITY_TTL_MS;
   }
 
   /** What is known without asking anybody; undefined where nothing is, or storage cannot tell. */
@@ -216,15 +235,14 @@ export class Standings {
 
   /** What is known of the repository now, and whether that stands without asking. Changes nothing. */
   async known(repo: RepoRef, upstream: Pick<Upstream, "hasCredential">, o: CallOptions): Promise<KnownStanding> {
-    const { repositories, memory, clock } = this.#deps;
+    const { repositories, memory } = this.#deps;
     const record = await repositories.getRepoRecord(repo, o);
     if (record?.visibility !== "private" && !upstream.hasCredential(repo.repository)) {
       return { standing: PUBLIC, atMs: undefined, stands: true, recorded: record !== undefined };
     }
     if (record !== undefined) {
-      const ageMs = clock.now() - record.visibilityAtMs;
-      const stands = ageMs >= 0 && ageMs < VISIBILITY_TTL_MS;
-      return { standing: record, atMs: record.visibilityAtMs, stands, recorded: true };
+      const { visibilityAtMs } = record;
+      return { standing: record, atMs: visibilityAtMs, stands: this.#isRecent(visibilityAtMs), recorded: true };
     }
     const atMs = await memory.privateAt(repo);
     return { standing: UNKNOWN, atMs, stands: atMs !== undefined, recorded: false };
@@ -281,7 +299,7 @@ export class Standings {
     const name = formatRepo(repo);
     const seen = this.#seen.get(name);
     if (seen === "public" || (seen === undefined && (await memory.isPublic(repo)))) {
-      return PUBLIC;
+      return UNREAD;
     }
     const asked = seen === "private" ? undefined : await o.reference();
     if (asked === undefined) {
@@ -298,7 +316,7 @@ export class Standings {
     );
     try {
       if ((await waitFor(asking, call.signal)).value) {
-        return PUBLIC;
+        return UNREAD;
       }
     } catch (error) {
       if (!(error instanceof UpstreamError)) {

@@ -24,6 +24,8 @@ export interface FoundTag {
   readonly description: Description;
   readonly manifest: HeldManifest | undefined;
   readonly cache: CacheInfo;
+  /** What the decision to answer without asking rested on; undefined where the upstream was asked. */
+  readonly facts?: FreshnessFacts;
 }
 
 /** Whether the manifest itself is wanted, or will be described. */

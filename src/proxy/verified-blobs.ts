@@ -6,6 +6,7 @@ import type { Digest } from "../oci/digest.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
 import type { Background } from "./background.ts";
 import { hashesTo } from "./blob-bodies.ts";
+import type { ReadyAnswers } from "./ready.ts";
 
 /** Held blobs known to be whole, so that they are not hashed at each hit: some 30 MB when full. */
 const MAX_VERIFIED = 100_000;
@@ -20,6 +21,7 @@ export interface Verified {
 export interface VerifiedBlobsDeps {
   readonly blobs: BlobStore;
   readonly background: Background;
+  readonly ready: Pick<ReadyAnswers, "forget">;
   readonly log: Log;
 }
 
@@ -57,6 +59,7 @@ export class VerifiedBlobs {
     this.#deps.log.error({ digest }, "a held blob is damaged: deleting it, so that it is fetched again");
     this.#verified.delete(digest);
     await this.#deps.blobs.delete(digest, o);
+    this.#deps.ready.forget(digest);
   }
 
   /** For a client that reads parts only, of which none can be verified: damage is found, and healed, by reading all of it. */

@@ -18,20 +18,30 @@ export interface SharedObjects {
   readonly maxAgeMs: number;
 }
 
-/** `objects` with what was read lately kept in memory. Without `shared`, only for what nobody but this process writes. */
-export function createCachedObjects(objects: SmallObjects, shared?: SharedObjects): SmallObjects {
-  return new CachedObjects(objects, shared);
+/**
+ * `objects` with what was read lately kept in memory. Without `shared`, only for what nobody but this process writes.
+ *
+ * @param written told of each key that was written or deleted, or may have been, since that failed
+ */
+export function createCachedObjects(
+  objects: SmallObjects,
+  shared?: SharedObjects,
+  written?: (key: string) => void,
+): SmallObjects {
+  return new CachedObjects(objects, shared, written);
 }
 
 class CachedObjects implements SmallObjects {
   readonly #objects: SmallObjects;
   readonly #held: LRUCache<string, Uint8Array>;
   readonly #absent: LRUCache<string, true>;
+  readonly #written: (key: string) => void;
   /** Grows with every write. What was read while it grew may be older than what was written, and is not kept. */
   #writes = 0;
 
-  constructor(objects: SmallObjects, shared: SharedObjects | undefined) {
+  constructor(objects: SmallObjects, shared: SharedObjects | undefined, written: (key: string) => void = () => {}) {
     this.#objects = objects;
+    this.#written = written;
     const age = shared === undefined ? {} : { ttl: shared.maxAgeMs, ttlResolution: 0, perf: shared.clock };
     this.#held = new LRUCache({
       maxSize: MAX_BYTES,
@@ -64,6 +74,7 @@ class CachedObjects implements SmallObjects {
       await this.#objects.put(key, bytes, o);
     } finally {
       this.#forget(key);
+      this.#written(key);
     }
   }
 
@@ -77,6 +88,7 @@ class CachedObjects implements SmallObjects {
       return await this.#objects.delete(key, o);
     } finally {
       this.#forget(key);
+      this.#written(key);
     }
   }
 

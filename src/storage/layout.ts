@@ -208,10 +208,40 @@ export function parseKey(key: string): LayoutKey | undefined {
 
 /** The repository whose folder this is; undefined for one that lies below no upstream, as a stock registry's own do. */
 export function repoOfPlace(place: string): RepoRef | undefined {
+  const repo = repoAt(place);
+  return repo !== undefined && /[.:]/.test(repo.upstream) ? repo : undefined;
+}
+
+function repoAt(place: string): RepoRef | undefined {
   const [folder = "", ...names] = place.split("/");
   const upstream = upstreamOfFolder(folder);
-  if (upstream === undefined || !/[.:]/.test(upstream) || names.length === 0) return undefined;
-  return { upstream, repository: names.join("/") };
+  return upstream === undefined || names.length === 0 ? undefined : { upstream, repository: names.join("/") };
+}
+
+/** What of a repository lies there: a tag, the link to a digest, or with neither what is known of it as a whole. */
+export interface RepositoryPart {
+  readonly repo: RepoRef;
+  readonly tag?: string;
+  readonly digest?: Digest;
+}
+
+/** Undefined for a key at which nothing lies that says what a repository has, or who may have it. */
+export function repositoryPart(key: string): RepositoryPart | undefined {
+  const parsed = parseKey(key);
+  const repo = parsed !== undefined && "place" in parsed ? repoAt(parsed.place) : undefined;
+  if (parsed === undefined || repo === undefined) return undefined;
+  switch (parsed.kind) {
+    case "layer":
+    case "revision":
+      return { repo, digest: parsed.digest };
+    case "tag":
+    case "tag-record":
+      return { repo, tag: parsed.tag };
+    case "repository-record":
+      return { repo };
+    default:
+      return undefined;
+  }
 }
 
 /** A damaged file's key from now on. Deleted and damaged anew, another one. */

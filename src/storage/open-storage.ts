@@ -63,6 +63,8 @@ export interface StorageDeps {
   readonly log: Log;
   /** Left out, nothing is reported. */
   readonly measure?: MeasureDeps;
+  /** Told of each link or record that was written or deleted here, or may have been. */
+  readonly written?: (key: string) => void;
   /** Who else writes to the folder; as the configuration says, if left out. */
   readonly use?: RootUse;
   /** Processes under this one write, too. */
@@ -73,7 +75,7 @@ export interface StorageDeps {
 const WAITING_SHARE = 0.8;
 
 /** A pull reads the same few links and records several times; another Weir's writes to the bucket are seen after so long. */
-const SHARED_AGE_MS = 5_000;
+export const SHARED_AGE_MS = 5_000;
 
 /**
  * Opens what the configuration names. Rejects with a StorageError that says which key to change where it cannot be used,
@@ -90,7 +92,10 @@ export async function openStorage(config: StorageLocation, deps: StorageDeps): P
   }
 }
 
-async function openFolder(config: StorageLocation, { clock, log, use, measure }: StorageDeps): Promise<Storage> {
+async function openFolder(
+  config: StorageLocation,
+  { clock, log, use, measure, written }: StorageDeps,
+): Promise<Storage> {
   const { shared } = config.filesystem;
   const root = await openRoot(config.filesystem.root, use ?? (shared ? "shared" : "alone"));
   try {
@@ -105,7 +110,7 @@ async function openFolder(config: StorageLocation, { clock, log, use, measure }:
     const objects = measured(await createFsSmallObjects({ root: root.path }), measure, measuredObjects);
     return {
       blobs,
-      objects: createCachedObjects(objects, age),
+      objects: createCachedObjects(objects, age, written),
       root,
       tiers: undefined,
       bucket: undefined,
@@ -137,7 +142,7 @@ async function openS3(config: StorageLocation, deps: StorageDeps): Promise<Stora
   const objects = measured(createS3SmallObjects(bucket), measure, measuredObjects);
   return {
     blobs: measured(blobs, measure, measuredBlobs),
-    objects: createCachedObjects(objects, { clock: deps.clock, maxAgeMs: SHARED_AGE_MS }),
+    objects: createCachedObjects(objects, { clock: deps.clock, maxAgeMs: SHARED_AGE_MS }, deps.written),
     root: undefined,
     tiers: undefined,
     bucket: bucketSide(blobs, objects),
@@ -216,7 +221,11 @@ async function openTiered(config: StorageLocation, deps: StorageDeps): Promise<S
   }
   return {
     blobs: disk,
-    objects: createCachedObjects(measured(objects, measure, measuredObjects), { clock, maxAgeMs: SHARED_AGE_MS }),
+    objects: createCachedObjects(
+      measured(objects, measure, measuredObjects),
+      { clock, maxAgeMs: SHARED_AGE_MS },
+      deps.written,
+    ),
     root,
     tiers: {
       diskObjects,

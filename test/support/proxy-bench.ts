@@ -1,15 +1,17 @@
+import { expect } from "vitest";
 import { FetchBudgets, type SpentBudget } from "../../src/access/budget.ts";
 import { type ContentRules, NO_CONTENT_RULES } from "../../src/access/content-rules.ts";
 import { NO_ACCESS_RULES } from "../../src/access/rules.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { AccessConfig, FetchBudgetConfig, FreshnessConfig } from "../../src/config/types.ts";
-import { parseDigest } from "../../src/oci/digest.ts";
+import { digestAlgorithm, digestOf, parseDigest } from "../../src/oci/digest.ts";
 import { parseReference } from "../../src/oci/reference.ts";
 import type {
   BlobAnswer,
   BlobCall,
   ManifestAnswer,
   ManifestCall,
+  ReadyAnswer,
   ReferrersAnswer,
   ReferrersCall,
 } from "../../src/proxy/answers.ts";
@@ -17,8 +19,11 @@ import type { StaleReason } from "../../src/proxy/freshness.ts";
 import { Provenance } from "../../src/proxy/provenance.ts";
 import { createProxy, type RunningProxy } from "../../src/proxy/proxy.ts";
 import type { Remembered } from "../../src/proxy/remembered.ts";
+import type { Room } from "../../src/proxy/room.ts";
 import { noTurns } from "../../src/proxy/turns.ts";
 import { createMemoryState } from "../../src/state/memory-state.ts";
+import { createCachedObjects } from "../../src/storage/cached-objects.ts";
+import { repositoryPart } from "../../src/storage/layout.ts";
 import { createRepositories } from "../../src/storage/repositories-store.ts";
 import { NO_SIGN_IN, NOBODY } from "./callers.ts";
 import { FakeFills } from "./fake-fills.ts";
@@ -46,7 +51,10 @@ export const FRESHNESS: FreshnessConfig = {
 export class ProxyBench {
   readonly clock = new ManualClock();
   readonly blobs = createMemoryBlobStore();
-  readonly objects = createMemorySmallObjects();
+  readonly objects = createCachedObjects(createMemorySmallObjects(), undefined, (key) => {
+    const part = repositoryPart(key);
+    if (part !== undefined) this.proxy.changed(part);
+  });
   readonly repositories = createRepositories(this.objects, silentLog);
   readonly provenance = new Provenance(this.repositories);
   readonly fills = new FakeFills(this.blobs, this.provenance.committed);
@@ -63,9 +71,13 @@ export class ProxyBench {
   fetchBudget: FetchBudgetConfig | undefined;
   /** By upstream; none at first. */
   readonly rules = new Map<string, ContentRules>();
+  room: Pick<Room, "touch"> = boundlessRoom;
+  readonly maxAgeMs: number;
   proxy: RunningProxy;
+  #configured: readonly unknown[] = [];
 
-  constructor() {
+  constructor({ maxAgeMs = MINUTE }: { readonly maxAgeMs?: number } = {}) {
+    this.maxAgeMs = maxAgeMs;
     this.proxy = this.#create();
   }
 
@@ -84,7 +96,7 @@ export class ProxyBench {
   async get(reference: string, call: Partial<ManifestCall> = {}): Promise<ManifestAnswer> {
     const [, upstream = "", repository = "", separator, name = ""] =
       /^([^/]+)\/([^:@]+)(:|@)(.+)$/.exec(reference) ?? [];
-    return await this.proxy.manifest({
+    const whole: ManifestCall = {
       repo: { upstream, repository },
       reference: separator === "@" ? { kind: "digest", digest: parseDigest(name) } : parseReference(name),
       head: false,
@@ -92,7 +104,12 @@ export class ProxyBench {
       caller: NOBODY,
       signal: this.signal,
       ...call,
-    });
+    };
+    const asked = { kind: "manifest", reference: whole.reference } as const;
+    const ready = this.proxy.ready({ ...whole, asked, identity: whole.caller.identity });
+    const answer = await this.proxy.manifest(whole);
+    this.#expectSame(ready, answer);
+    return answer;
   }
 
   async head(reference: string, call: Partial<ManifestCall> = {}): Promise<ManifestAnswer> {
@@ -101,7 +118,7 @@ export class ProxyBench {
 
   async blob(reference: string, call: Partial<BlobCall> = {}): Promise<BlobAnswer> {
     const [, upstream = "", repository = "", digest = ""] = /^([^/]+)\/([^@]+)@(.+)$/.exec(reference) ?? [];
-    return await this.proxy.blob({
+    const whole: BlobCall = {
       repo: { upstream, repository },
       digest: parseDigest(digest),
       head: false,
@@ -112,7 +129,38 @@ export class ProxyBench {
       caller: NOBODY,
       signal: this.signal,
       ...call,
-    });
+    };
+    const asked = { kind: "blob", digest: whole.digest } as const;
+    const ready = this.proxy.ready({ ...whole, asked, accept: undefined, identity: whole.caller.identity });
+    const answer = await this.proxy.blob(whole);
+    this.#expectSame(ready, { ...answer, mediaType: "application/octet-stream" });
+    return answer;
+  }
+
+  /** What is at hand is what the long way comes to, whatever a test is about. */
+  #expectSame(
+    ready: ReadyAnswer | undefined,
+    answer: Pick<ManifestAnswer, "digest" | "mediaType" | "visibility" | "cache"> & Pick<BlobAnswer, "size">,
+  ): void {
+    if (ready !== undefined) {
+      const { digest, mediaType, size, visibility } = answer;
+      const { outcome, ttlS, ...unusual } = answer.cache;
+      const { freshUntilMs } = ready;
+      const leftS = freshUntilMs === undefined ? undefined : Math.floor((freshUntilMs - this.clock.now()) / 1000);
+      expect({ ...ready, bytes: undefined, outcome, ttlS: leftS, unusual }).toEqual({
+        kind: ready.kind,
+        digest,
+        mediaType,
+        size,
+        bytes: undefined,
+        visibility,
+        freshUntilMs,
+        outcome: "hit",
+        ttlS,
+        unusual: {},
+      });
+      expect(digestOf(ready.bytes ?? Buffer.alloc(0), digestAlgorithm(digest))).toBe(digest);
+    }
   }
 
   /** What refers to `docker.io/library/nginx@sha256:...`, for an anonymous client. */
@@ -138,6 +186,17 @@ export class ProxyBench {
     return Buffer.concat(parts);
   }
 
+  /** Another object whenever something of the configuration above is another. */
+  #inForce(): object {
+    const { freshness, privateToAnonymous, comeIn, accessRules, fetchBudget, rules, hub, other } = this;
+    const credentials = [hub, other].flatMap(({ credentialed }) => [...credentialed].join());
+    const now = [freshness, privateToAnonymous, comeIn, accessRules, fetchBudget, ...rules.values(), ...credentials];
+    if (now.length !== this.#configured.length || now.some((part, at) => part !== this.#configured[at])) {
+      this.#configured = now;
+    }
+    return this.#configured;
+  }
+
   #create(): RunningProxy {
     const upstreams = new Map([this.hub, this.other].map((upstream) => [upstream.name, upstream]));
     return createProxy({
@@ -161,7 +220,9 @@ export class ProxyBench {
         clock: this.clock,
       }),
       download: { rangeWaitMs: 30_000 },
-      room: boundlessRoom,
+      room: { touch: (digest) => this.room.touch(digest) },
+      inForce: () => this.#inForce(),
+      maxAgeMs: this.maxAgeMs,
       turns: noTurns,
       state: createMemoryState<Remembered>({ clock: this.clock, log: silentLog }),
       clock: this.clock,

@@ -11,6 +11,7 @@ import {
   parseLinkFile,
   referrersRecordKey,
   repoRecordKey,
+  repositoryPart,
   revisionLinkKey,
   tagIndexLinkKey,
   tagLinkKey,
@@ -43,6 +44,25 @@ test("the layout's own records lie under weir/v1", () => {
   expect(manifestRecordKey(DIGEST)).toBe(`weir/v1/manifests/sha256/e3/${HEX}.json`);
   expect(blobRecordKey(DIGEST)).toBe(`weir/v1/blobs/sha256/e3/${HEX}.json`);
 });
+
+test.each(["reg.example:5000", "localhost"])(
+  "what is written of a repository of %s is known by its key",
+  (upstream) => {
+    const repo = { upstream, repository: "team/app" };
+    expect(repositoryPart(layerLinkKey(repo, DIGEST))).toEqual({ repo, digest: DIGEST });
+    expect(repositoryPart(revisionLinkKey(repo, LONG))).toEqual({ repo, digest: LONG });
+    expect(repositoryPart(tagLinkKey(repo, "v1"))).toEqual({ repo, tag: "v1" });
+    expect(repositoryPart(tagRecordKey(repo, "v1"))).toEqual({ repo, tag: "v1" });
+    expect(repositoryPart(repoRecordKey(repo))).toEqual({ repo });
+  },
+);
+
+test.each([blobKey(DIGEST), manifestRecordKey(DIGEST), blobRecordKey(DIGEST), referrersRecordKey(REPO, DIGEST), "x"])(
+  "%s says nothing of what a repository has",
+  (key) => {
+    expect(repositoryPart(key)).toBeUndefined();
+  },
+);
 
 describe("upstream folders", () => {
   test.each([

@@ -29,7 +29,14 @@ export function compileGlob(pattern: string): (name: string) => boolean {
     );
   }
   const tokens = tokenize(pattern);
-  return (name) => matches(tokens, name);
+  const wildAt = tokens.findIndex(({ kind }) => kind !== "literal");
+  if (wildAt === -1) {
+    return (name) => name === pattern;
+  }
+  // Most names differ from most globs in what stands before the first wildcard, and many globs end there with `**`.
+  const start = pattern.slice(0, wildAt);
+  const isOpen = wildAt === tokens.length - 1 && tokens[wildAt]?.kind === "globstar";
+  return (name) => name.startsWith(start) && (isOpen || matches(tokens, name));
 }
 
 function tokenize(pattern: string): readonly Token[] {

@@ -13,14 +13,15 @@ import type { Standing, Standings } from "./standings.ts";
 /** Up to this size a blob or manifest is kept in memory: configurations and attestations are far below, layers above. */
 export const MAX_READY_BYTES = 256 << 10;
 
-/** Bytes of content kept in memory, whoever has it: some ten thousand images' manifests and configurations. */
-const MAX_CONTENT_BYTES = 56 << 20;
+/** Bytes of content kept in memory, whoever has it: manifests and configurations of some thousand images. */
+const MAX_CONTENT_BYTES = 48 << 20;
 
-/** Bytes of what is known of the answers themselves: some twenty thousand. */
-const MAX_ENTRY_BYTES = 8 << 20;
+/** Bytes of what is known of the answers themselves: some twelve thousand. */
+const MAX_ENTRY_BYTES = 16 << 20;
 
 /** What an answer costs beyond its texts, and content beyond its bytes, about. */
-const OVERHEAD = 350;
+const ENTRY_OVERHEAD = 1200;
+const CONTENT_OVERHEAD = 400;
 
 /** Clients of a fleet send a handful of different ones; hostile ones only push each other's out. */
 const MAX_ACCEPTS = 8;
@@ -43,7 +44,7 @@ export interface Change {
   readonly digest?: Digest;
 }
 
-/** A look that has begun. What is written while it lasts may be older than what it finds, or newer. */
+/** A look that has begun. What is written while it lasts may be newer than what it finds. */
 export interface Look {
   readonly atMs: number;
   readonly changes: number;
@@ -104,13 +105,13 @@ export class ReadyAnswers {
     this.#deps = deps;
     this.#content = new LRUCache({
       maxSize: MAX_CONTENT_BYTES,
-      sizeCalculation: (bytes, digest) => bytes.length + digest.length + OVERHEAD,
+      sizeCalculation: (bytes, digest) => bytes.length + digest.length + CONTENT_OVERHEAD,
       dispose: (_, digest) => this.#drop(this.#byDigest.get(digest)),
     });
     this.#entries = new LRUCache({
       maxSize: MAX_ENTRY_BYTES,
       sizeCalculation: ({ accepts = [] }, key) =>
-        accepts.reduce((bytes, accept) => bytes + (accept?.length ?? 0), key.length + OVERHEAD),
+        accepts.reduce((bytes, accept) => bytes + (accept?.length ?? 0), key.length + ENTRY_OVERHEAD),
       dispose: (entry) => this.#unlist(entry),
     });
   }
@@ -148,10 +149,9 @@ export class ReadyAnswers {
     given: GivenAnswer,
     basis: Basis | undefined,
   ): void {
-    const { clock, standings, freshnessOf } = this.#deps;
+    const { clock, freshnessOf } = this.#deps;
     const { repo, asked, accept } = call;
-    const undisturbed = look.changes === this.#changes && look.inForce === this.#deps.inForce();
-    if (basis === undefined || !undisturbed || !isPlain(given.cache) || !standings.stands(basis.standing)) {
+    if (basis === undefined || look.changes !== this.#changes || !isPlain(given.cache)) {
       return;
     }
     const { standing, facts } = basis;

@@ -140,11 +140,25 @@ describe("what a pull has found is at hand for the next", () => {
     const manifests = [{ mediaType: OCI_MANIFEST, digest: manifest, size: 1, platform }];
     const index = bench.hub.push(REPO.repository, OCI_INDEX, { schemaVersion: 2, manifests }, "both");
     for (let i = 0; i < 3; i += 1) {
-      expect((await bench.get("docker.io/team/app:both", { accept: OCI_MANIFEST })).digest).toBe(manifest);
       expect((await bench.get("docker.io/team/app:both")).digest).toBe(index);
+      expect((await bench.get("docker.io/team/app:both", { accept: OCI_MANIFEST })).digest).toBe(manifest);
+      expect(byTag("both", { accept: OCI_MANIFEST })).toBeUndefined();
     }
-    expect(byTag("both", { accept: OCI_MANIFEST })).toBeUndefined();
     expect(byTag("both")).toMatchObject({ digest: index });
+  });
+
+  test("B14 what could not be kept is fetched again", async () => {
+    const image = push();
+    bench.blobs.put = async () => {
+      throw new StorageError("no-space", "the disk is full");
+    };
+    for (let i = 0; i < 2; i += 1) {
+      expect((await bench.get(`docker.io/team/app@${image.manifest}`)).cache).toEqual({
+        outcome: "miss",
+        stored: false,
+      });
+    }
+    expect(byDigest(image.manifest)).toBeUndefined();
   });
 
   test("M7 an Accept is judged by the long way first; by digest none counts", async () => {
@@ -185,6 +199,17 @@ describe("it holds no longer than the long way would find it", () => {
     expect(whichReady(image)).toEqual(ALL);
     bench.clock.advance(1);
     expect(whichReady(image)).toEqual(NONE);
+    const { get } = bench.objects;
+    bench.objects.get = (key, o) => {
+      bench.objects.get = get;
+      bench.clock.advance(1_000);
+      return get.call(bench.objects, key, o);
+    };
+    await bench.get("docker.io/team/app:1");
+    bench.clock.advance(3_999);
+    expect(byTag()).toBeDefined();
+    bench.clock.advance(1);
+    expect(byTag()).toBeUndefined();
   });
 
   test("O3 a reload ends everything, also what was being looked at meanwhile", async () => {
@@ -284,6 +309,21 @@ describe("it holds no longer than the long way would find it", () => {
     expect(await bench.pull(`docker.io/team/other@${image.blob}`)).toEqual(LAYER);
     expect(whichReady(image)).toEqual([true, true, false]);
   });
+
+  test("B15 and so is one that is found to be damaged when it is read as a manifest", async () => {
+    const document = Buffer.from(JSON.stringify({ schemaVersion: 2 }));
+    const { blob } = push("1", document);
+    for (let i = 0; i < 2; i += 1) await bench.pull(`docker.io/team/app@${blob}`);
+    expect(blobOf(blob)).toBeDefined();
+    bench.hub.push("team/other", OCI_MANIFEST, document);
+    const { open } = bench.blobs;
+    bench.blobs.open = async (digest, o) => {
+      const held = await open(digest, o);
+      return held && { ...held, read: async function* () {} };
+    };
+    expect((await bench.get(`docker.io/team/other@${blob}`)).cache.outcome).toBe("miss");
+    expect(blobOf(blob)).toBeUndefined();
+  });
 });
 
 describe("A1 each caller gets what it may have", () => {
@@ -362,6 +402,24 @@ describe("A1 each caller gets what it may have", () => {
     );
     await pull(image, ALICE);
     expect(whichReady(image, { by: ALICE })).toEqual(ALL);
+  });
+
+  test("what one who may not fetch gets while its upstream is down is no proof for others", async () => {
+    bench.hub.private.add(REPO.repository);
+    bench.hub.credentialed.add(REPO.repository);
+    bench.accessRules = rulesOf(
+      { accounts: ["alice"], private: true },
+      { accounts: ["bob"], actions: ["pull"], private: true },
+    );
+    const image = push();
+    await pull(image, ALICE);
+    bench.clock.advance(HOUR);
+    bench.hub.fail("connect");
+    const outcomeFor = async (caller: Caller): Promise<string> =>
+      (await bench.get(`docker.io/team/app@${image.manifest}`, { caller })).cache.outcome;
+    expect(await outcomeFor(signedIn("bob"))).toBe("hit");
+    expect(whichReady(image, { by: ALICE })).toEqual(NONE);
+    expect(await outcomeFor(ALICE)).toBe("stale");
   });
 
   test("where platforms are kept back, everything takes the long way", async () => {

@@ -1,5 +1,6 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Secret } from "../base/secret.ts";
@@ -60,7 +61,7 @@ export class Authenticator {
 
   constructor(deps: AuthenticatorDeps) {
     this.#deps = deps;
-    this.#known = new LRUCache({ max: MAX_KNOWN_TOKENS, ttl: MAX_KNOWN_MS, ttlResolution: 0, perf: deps.clock });
+    this.#known = new LRUCache({ ...atMost(MAX_KNOWN_TOKENS), ttl: MAX_KNOWN_MS, ttlResolution: 0, perf: deps.clock });
   }
 
   /**

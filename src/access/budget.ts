@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { Clock } from "../base/clock.ts";
 import { KeyedLock } from "../base/keyed-lock.ts";
 import { formatSize } from "../base/units.ts";
@@ -61,7 +62,7 @@ export class FetchBudgets {
 
   constructor(deps: FetchBudgetsDeps) {
     this.#deps = deps;
-    this.#own = new LRUCache({ max: MAX_CALLERS });
+    this.#own = new LRUCache(atMost(MAX_CALLERS));
   }
 
   of(config: FetchBudgetConfig, identity: Identity): FetchBudget {

@@ -1,5 +1,6 @@
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { FairSemaphore } from "../base/fair-semaphore.ts";
@@ -58,7 +59,7 @@ export class Passwords {
 
   constructor(deps: PasswordDeps) {
     this.#deps = deps;
-    this.#outcomes = new LRUCache({ max: MAX_REMEMBERED, ttl: RIGHT_MS, ttlResolution: 0, perf: deps.clock });
+    this.#outcomes = new LRUCache({ ...atMost(MAX_REMEMBERED), ttl: RIGHT_MS, ttlResolution: 0, perf: deps.clock });
   }
 
   /**

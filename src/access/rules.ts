@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import { compileGlob } from "../base/glob.ts";
 import type { AccessRuleConfig } from "../config/types.ts";
 import { compileImagePattern, type ImagePattern } from "../oci/image-pattern.ts";
@@ -190,7 +191,7 @@ function compileWhat(text: string, names: RuleNames): FitsWhat {
   if (!text.includes(ACCOUNT)) {
     return compilePlainWhat(text, names);
   }
-  const known = new LRUCache<string, FitsWhat>({ max: MAX_ACCOUNTS });
+  const known = new LRUCache<string, FitsWhat>(atMost(MAX_ACCOUNTS));
   return (subject, account, denies) => {
     if (account === undefined || !COMPONENT.test(account)) {
       return false;

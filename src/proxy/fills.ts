@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { ByteStream } from "../base/byte-stream.ts";
 import type { CallOptions, OnBehalf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
@@ -151,7 +152,7 @@ class FillRegistry implements Fills {
   readonly #tuning: FillTuning;
   readonly #memory: FillMemory;
   readonly #fills = new Map<string, RunningFill>();
-  readonly #ended = new LRUCache<string, number>({ max: MAX_ENDED });
+  readonly #ended = new LRUCache<string, number>(atMost(MAX_ENDED));
   #ends = 0;
   readonly #leftovers = new Map<string, Promise<SpoolLeftover | undefined>>();
   readonly #leftoverBytes = new Map<string, number>();

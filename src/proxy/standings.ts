@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
 import { AccessDeniedError } from "../access/denied-error.ts";
+import { atMost } from "../base/at-most.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
@@ -76,7 +77,7 @@ export class Standings {
 
   constructor(deps: StandingsDeps) {
     this.#deps = deps;
-    this.#seen = new LRUCache({ max: MAX_SEEN, ttl: VISIBILITY_TTL_MS, ttlResolution: 0, perf: deps.clock });
+    this.#seen = new LRUCache({ ...atMost(MAX_SEEN), ttl: VISIBILITY_TTL_MS, ttlResolution: 0, perf: deps.clock });
   }
 
   /**

@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { CallOptions } from "../base/call.ts";
 import { FairSemaphore } from "../base/fair-semaphore.ts";
 import type { Log } from "../base/log.ts";
@@ -28,7 +29,7 @@ export interface VerifiedBlobsDeps {
 /** What this process has seen to be whole of what is held. What turns out to be damaged is deleted, and so fetched again. */
 export class VerifiedBlobs {
   readonly #deps: VerifiedBlobsDeps;
-  readonly #verified = new LRUCache<Digest, Verified>({ max: MAX_VERIFIED });
+  readonly #verified = new LRUCache<Digest, Verified>(atMost(MAX_VERIFIED));
   readonly #verifying = new Set<Digest>();
   /** One blob is read at a time: clients have the disk first. */
   readonly #verifier = new FairSemaphore(1);

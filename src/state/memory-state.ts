@@ -1,5 +1,6 @@
 import { Keyv } from "keyv";
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { StateStore } from "./state-store.ts";
@@ -20,7 +21,7 @@ interface Entry<V> {
 
 /** State in this process: bounded, the least recently used entry goes first. */
 export function createMemoryState<V>(deps: MemoryStateDeps): StateStore<V> {
-  const entries = new LRUCache<string, object>({ max: deps.maxEntries ?? MAX_ENTRIES });
+  const entries = new LRUCache<string, object>(atMost(deps.maxEntries ?? MAX_ENTRIES));
   // As a Map: Keyv hands `set` a bare number as its third argument, where lru-cache expects options.
   const store = {
     get: (key: string) => entries.get(key),

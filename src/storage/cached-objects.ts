@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { ObjectStat, SmallObjects } from "./small-objects.ts";
@@ -48,7 +49,7 @@ class CachedObjects implements SmallObjects {
       sizeCalculation: (bytes, key) => bytes.length + key.length + ENTRY_OVERHEAD,
       ...age,
     });
-    this.#absent = new LRUCache({ max: MAX_ABSENT, ...age });
+    this.#absent = new LRUCache({ ...atMost(MAX_ABSENT), ...age });
   }
 
   async get(key: string, o: CallOptions): Promise<Uint8Array | undefined> {

@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { Clock } from "../base/clock.ts";
 import { printable } from "../base/printable.ts";
 import type { UpstreamFailure } from "../proxy/overview/overview.ts";
@@ -21,7 +22,7 @@ export interface LastFailures {
 }
 
 export function createLastFailures(clock: Clock, next: UpstreamObserver): LastFailures {
-  const failures = new LRUCache<string, UpstreamFailure>({ max: MAX_UPSTREAMS });
+  const failures = new LRUCache<string, UpstreamFailure>(atMost(MAX_UPSTREAMS));
   return {
     of: (upstream) => failures.peek(upstream),
     observer: {

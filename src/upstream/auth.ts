@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { UpstreamConfig } from "../config/types.ts";
 import { type Challenge, parseChallenges } from "../oci/challenge.ts";
@@ -83,7 +84,7 @@ export interface AuthDeps {
 export class Authenticator {
   readonly #deps: AuthDeps;
   #known: Known | undefined;
-  readonly #oddScopes = new LRUCache<string, readonly string[]>({ max: MAX_ODD_REPOSITORIES });
+  readonly #oddScopes = new LRUCache<string, readonly string[]>(atMost(MAX_ODD_REPOSITORIES));
 
   constructor(deps: AuthDeps) {
     this.#deps = deps;

@@ -1,5 +1,6 @@
 import { finished, type Readable } from "node:stream";
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { Clock } from "../base/clock.ts";
 import { Breaker, FAILURES_TO_OPEN, type Failure, type Outcome, type Tell } from "./breaker.ts";
 import type { BreakerStatus } from "./outlook.ts";
@@ -46,7 +47,7 @@ interface Tracked {
 export class Breakers {
   readonly #deps: BreakersDeps;
   readonly #tracked = new LRUCache<string, Tracked>({
-    max: MAX_ORIGINS,
+    ...atMost(MAX_ORIGINS),
     dispose: ({ breaker, role }, origin) => {
       if (breaker.open) this.#report(origin, role, undefined);
     },

@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import { waitFor } from "../base/wait-for.ts";
@@ -33,7 +34,7 @@ type Known =
  */
 export class FirstLogins {
   readonly #deps: FirstLoginsDeps;
-  readonly #known = new LRUCache<string, Known>({ max: MAX_KNOWN });
+  readonly #known = new LRUCache<string, Known>(atMost(MAX_KNOWN));
   /** Logins under way with credentials of which nothing is known; each resolves with what concerns those who wait for it. */
   readonly #running = new Map<string, Promise<UpstreamError | undefined>>();
 

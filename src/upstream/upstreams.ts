@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import { fingerprint } from "../base/fingerprint.ts";
 import type { UpstreamConfig } from "../config/types.ts";
 import type { Upstream } from "./upstream.ts";
@@ -54,7 +55,7 @@ export function createUpstreams({ create, allowsDynamic, createDynamic }: Upstre
   // An upstream that is replaced, removed, or falls out of the cache is never closed: requests and downloads that began on
   // it end on it, and a download may go on for hours. Its idle connections end by themselves.
   let configured: ReadonlyMap<string, Configured> = new Map();
-  const dynamic = new LRUCache<string, Upstream>({ max: MAX_DYNAMIC });
+  const dynamic = new LRUCache<string, Upstream>(atMost(MAX_DYNAMIC));
   return {
     get(name) {
       const known = configured.get(name);

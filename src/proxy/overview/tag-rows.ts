@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../../base/at-most.ts";
 import type { CallOptions } from "../../base/call.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Ttl } from "../../config/freshness-match.ts";
@@ -72,7 +73,7 @@ export class TagRows {
 
   constructor(deps: TagRowsDeps) {
     this.#deps = deps;
-    this.#contents = new LRUCache({ max: MAX_CONTENTS, ttl: CONTENT_AGE_MS, ttlResolution: 0, perf: deps.clock });
+    this.#contents = new LRUCache({ ...atMost(MAX_CONTENTS), ttl: CONTENT_AGE_MS, ttlResolution: 0, perf: deps.clock });
   }
 
   /** In the order of `tags`; those that mean nothing are left out. */

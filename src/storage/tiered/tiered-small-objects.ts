@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../../base/at-most.ts";
 import type { CallOptions } from "../../base/call.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
@@ -34,7 +35,7 @@ class TieredSmallObjects implements SmallObjects {
 
   constructor(deps: TieredSmallObjectsDeps) {
     this.#deps = deps;
-    this.#compared = new LRUCache({ max: MAX_COMPARED, ttl: COMPARED_MS, ttlResolution: 0, perf: deps.clock });
+    this.#compared = new LRUCache({ ...atMost(MAX_COMPARED), ttl: COMPARED_MS, ttlResolution: 0, perf: deps.clock });
   }
 
   async get(key: string, o: CallOptions): Promise<Uint8Array | undefined> {

@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../../base/at-most.ts";
 import type { CallOptions } from "../../base/call.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
@@ -36,7 +37,7 @@ interface Known {
 /** Which secrets a registry has refused, and until when they are kept from it. In memory, backed by what survives a restart. */
 export class Parking {
   readonly #deps: ParkingDeps;
-  readonly #known = new LRUCache<string, Known>({ max: MAX_KNOWN });
+  readonly #known = new LRUCache<string, Known>(atMost(MAX_KNOWN));
 
   constructor(deps: ParkingDeps) {
     this.#deps = deps;

@@ -154,17 +154,23 @@ function adminRouter(deps: AdminServerDeps): { readonly router: Router; readonly
     ctx.set("Content-Type", contentType);
   });
   router.get("/healthz", (ctx) => {
-    ctx.body = { alive: true };
+    answerJson(ctx, { alive: true });
   });
   router.get("/readyz", async (ctx) => {
     const readiness = await ready();
     ctx.status = readiness.ready ? 200 : 503;
-    ctx.body = readiness;
+    answerJson(ctx, readiness);
   });
   addSetupRoutes(router, setup);
   const tokens = new AdminTokens(control.tokens, { clients: page.clients, clock, log });
   addControlRoutes(router, { upkeep: control.upkeep, tokens, log });
   return { router, page: addPageRoutes(router, { page, upkeep: control.upkeep, setup, tokens, clock, log }) };
+}
+
+/** As text: of anything else Koa asks whether it is a `Response`, and to know what that is loads an undici of Node's own. */
+function answerJson(ctx: Koa.Context, value: object): void {
+  ctx.type = "application/json";
+  ctx.body = JSON.stringify(value);
 }
 
 function refuse(ctx: Koa.Context, err: OciError): void {

@@ -9,7 +9,6 @@ FROM --platform=${BUILDPLATFORM} docker.io/library/node:${NODE_VERSION}-slim AS 
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --ignore-scripts
-COPY tsconfig.json ./
 COPY scripts ./scripts
 COPY src ./src
 RUN npm run build && mkdir -p /volume/weir

@@ -10,6 +10,8 @@ import { recorder, Transcript } from "./recorder/recorder.ts";
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
 
 export interface WeirOptions {
+  /** The program; the sources', as they are, if left out. */
+  readonly main?: string;
   readonly network?: Network;
   /** Sections of the configuration; addresses and storage are filled in where they are left out. */
   readonly config: Readonly<Record<string, unknown>>;
@@ -46,7 +48,7 @@ export interface WeirProcess {
 
 /** Writes the configuration, starts the process and waits for `/readyz`; all is gone with `stack`. */
 export async function startWeir(stack: AsyncDisposableStack, options: WeirOptions): Promise<WeirProcess> {
-  const network = options.network ?? hostNetwork;
+  const { network = hostNetwork, main = MAIN } = options;
   const folder = await tempFolder(stack);
   const root = options.root ?? join(folder, "data");
   const host = `127.0.0.1:${await network.freePort()}`;
@@ -102,7 +104,7 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
     },
     async start() {
       running = await start(
-        network.command([process.execPath, ...(options.nodeOptions ?? []), MAIN, "serve", "--config", file]),
+        network.command([process.execPath, ...(options.nodeOptions ?? []), main, "serve", "--config", file]),
         {
           ...(options.env === undefined ? {} : { env: options.env }),
         },

@@ -47,7 +47,7 @@ export function explanationView(explanation: Explanation, formToken: string): Ht
 <div class="deeds">
 ${tag !== undefined && isHeld && deed(formToken, { action: "refresh", ref: reference, button: "Refresh", label: `Refresh ${reference}` })}
 ${room !== undefined && pinDeed(formToken, reference, pinnedBy)}
-${isHeld && html`<a class="button danger" href="${pathTo("/page/purge", { ref: reference })}" aria-label="Purge ${reference}">Purge…</a>`}
+${isHeld && html`<a class="button danger" href="${pathTo("/page/purge", { ref: reference })}" aria-label="Purge ${reference}">Purge\u2026</a>`}
 ${repository && html`<a class="button" href="${pathTo("/page/repository", repository)}">Its repository</a>`}
 </div>
 ${wordList(

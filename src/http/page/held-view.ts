@@ -78,5 +78,5 @@ export function least(isLeast: boolean, text: string): string {
 }
 
 export function visibilityBadge(visibility: RepositoryLine["visibility"]): Html {
-  return visibility === undefined ? html`–` : badge(visibility === "private" ? "notice" : "plain", visibility);
+  return visibility === undefined ? html`\u2013` : badge(visibility === "private" ? "notice" : "plain", visibility);
 }

@@ -41,7 +41,7 @@ export function repositoryView(found: RepositoryOverview, query: TagQuery, formT
 <div class="deeds">
 ${deed(formToken, { action: "refresh", ref: name, button: "Refresh all tags", label: `Refresh all tags of ${name}` })}
 ${pinDeed(formToken, name, pinnedBy)}
-<a class="button danger" href="${pathTo("/page/purge", { ref: name })}" aria-label="Purge all of ${name}">Purge…</a>
+<a class="button danger" href="${pathTo("/page/purge", { ref: name })}" aria-label="Purge all of ${name}">Purge\u2026</a>
 </div>
 <h2>Tags</h2>
 <form class="search" method="get" action="/page/repository" role="search" aria-label="Tags">
@@ -79,7 +79,7 @@ function tagsTable(name: string, rows: readonly TagRow[], formToken: string, now
         kind: "actions",
         cell: ({ tag, pinnedBy }) => {
           const ref = `${name}:${tag}`;
-          return html`<div class="deeds">${deed(formToken, { action: "refresh", ref, button: "Refresh", label: `Refresh ${ref}` })}${pinDeed(formToken, ref, pinnedBy)}<a class="button danger" href="${pathTo("/page/purge", { ref })}" aria-label="Purge ${ref}">Purge…</a></div>`;
+          return html`<div class="deeds">${deed(formToken, { action: "refresh", ref, button: "Refresh", label: `Refresh ${ref}` })}${pinDeed(formToken, ref, pinnedBy)}<a class="button danger" href="${pathTo("/page/purge", { ref })}" aria-label="Purge ${ref}">Purge\u2026</a></div>`;
         },
       },
     ],

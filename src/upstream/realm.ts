@@ -1,6 +1,9 @@
+import { createRequire } from "node:module";
 import { isIP } from "node:net";
-import { getDomain } from "tldts";
+import type * as Tldts from "tldts";
 import { foldHost } from "./address.ts";
+
+const require = createRequire(import.meta.url);
 
 /** Domains below which each name is another tenant's, though their owners have not entered them into the public suffix list. */
 const TENANT_SUFFIXES: readonly string[] = [
@@ -67,5 +70,7 @@ function registrableDomain(host: string): string | undefined {
       .at(-1);
     return `${tenant}.${suffix}`;
   }
+  // Only now: the public suffix list is large, and most registries' realms are known without it.
+  const { getDomain } = require("tldts") as typeof Tldts;
   return getDomain(host, { allowPrivateDomains: true }) ?? undefined;
 }

@@ -1,6 +1,6 @@
 /**
  * `npm run build`: Weir, with what every start needs of its dependencies, as few files in dist/. A start from them takes less than half
- * the time, and a quarter less memory, of one from 800 files (`npm run bench:idle`).
+ * the time, and a quarter less memory, of one from 800 files (`npm run bench -- start`).
  *
  *   --out FOLDER   in the place of dist/; packages that are loaded later are looked for from there
  */

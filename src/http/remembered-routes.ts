@@ -1,4 +1,5 @@
 import { LRUCache } from "lru-cache";
+import { atMost } from "../base/at-most.ts";
 import type { RequestLine, RoutedCall } from "./route.ts";
 
 /** What the nodes of a large cluster pull in a while. Whoever makes names up pushes out others' only, and takes some megabytes. */
@@ -12,7 +13,7 @@ const MAX_LENGTH = 512;
  * understand them differently. What cannot be understood is not remembered.
  */
 export class RememberedRoutes {
-  readonly #calls = new LRUCache<string, RoutedCall>({ max: MAX_REMEMBERED });
+  readonly #calls = new LRUCache<string, RoutedCall>(atMost(MAX_REMEMBERED));
 
   get(line: RequestLine): RoutedCall | undefined {
     const key = keyOf(line);

@@ -21,6 +21,7 @@ function gateOf() {
       asked.push(`redirect ${client}`);
       return client !== state.denied;
     },
+    accelRedirect: () => undefined,
     rules: () => state.rules,
   };
 }

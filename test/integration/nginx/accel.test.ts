@@ -19,7 +19,7 @@ const PROXY = "127.0.0.1";
 /** Not one of the trusted proxies. */
 const CLIENT = "127.0.0.9";
 const ACCOUNT = { username: "weir", password: "s3cret-of-hub" };
-const BIG = bigImage("nginx", 3 * MiB);
+const BIG = bigImage("nginx", 9 * MiB);
 const LAYER = largest(BIG.blobs);
 
 let stack: AsyncDisposableStack;

@@ -126,6 +126,7 @@ async function engineFiles(folder: string): Promise<Record<string, string>> {
 async function baseRoot(root: string): Promise<void> {
   for (const program of PROGRAMS) await addProgram(root, requireTool(program), `/usr/bin/${program}`);
   await addProgram(root, process.execPath, "/usr/local/bin/node");
+  await addLibcParts(root);
   await symlink("usr/bin", join(root, "bin"));
   const npm = dirname(dirname(await realpath(requireTool("npm"))));
   await cp(npm, join(root, "usr/local/lib/node_modules/npm"), { recursive: true });
@@ -143,6 +144,15 @@ async function addProgram(root: string, from: string, to: string): Promise<void>
   await addFile(root, from, to);
   const { stdout } = await run(["ldd", from]);
   for (const [library] of stdout.matchAll(/\/\S+/g)) await addFile(root, library, library);
+}
+
+/** Debian's libc comes with more than Node is linked to, and packages with native parts are. */
+async function addLibcParts(root: string): Promise<void> {
+  const { stdout } = await run(["ldd", process.execPath]);
+  const libc = /\/\S*\/libc\.so\.6/.exec(stdout)?.[0];
+  if (libc === undefined) return;
+  const librt = join(dirname(libc), "librt.so.1");
+  await addFile(root, librt, librt);
 }
 
 async function addFile(root: string, from: string, to: string): Promise<void> {

@@ -74,12 +74,18 @@ export function markdownTable({ header, rows }: Table): string {
 /**
  * docs/performance.md.
  *
+ * @param o.runs so many the figures are of, each case's of one; the report names the machine as it was at the first
  * @param o.method how it was measured, in Markdown
  * @param o.reasons why a case's aims are not met, told where that is so
  */
 export function performancePage(
   report: Report,
-  o: { readonly aims: readonly Aim[]; readonly reasons: Readonly<Record<string, string>>; readonly method: string },
+  o: {
+    readonly runs: number;
+    readonly aims: readonly Aim[];
+    readonly reasons: Readonly<Record<string, string>>;
+    readonly method: string;
+  },
 ): string {
   const verdicts = report.cases.flatMap((one) => judge(one, o.aims));
   const missed = new Set(verdicts.filter(({ met }) => met === false).map(({ aim }) => aim.of));
@@ -89,7 +95,7 @@ export function performancePage(
   const judged = verdicts.filter(({ met }) => met !== undefined);
   const parts = [
     "# Performance",
-    "Written by `npm run bench -- --write-docs` from the figures of one run; do not edit it, " +
+    `Written by \`npm run bench -- --write-docs\` from the figures of ${runsText(o.runs)}; do not edit it, ` +
       "edit [scripts/bench/](../scripts/bench) and run it again.",
     machineText(report),
     `## Aims\n\n${judged.filter(({ met }) => met).length} of ${judged.length} are met. A figure that is a ratio is one of medians; ` +
@@ -101,6 +107,10 @@ export function performancePage(
     ...report.cases.map(caseText),
   ];
   return `${parts.filter((part) => part !== "").join("\n\n")}\n`;
+}
+
+function runsText(runs: number): string {
+  return runs === 1 ? "one run" : `${runs} runs, those of a case all of the same one`;
 }
 
 function machineText({ machine, rounds }: Report): string {

@@ -151,7 +151,12 @@ describe("the page", () => {
       resultOf([], { name: "other", title: "Another", skipped: "wrk is not installed." }),
     ],
   };
-  const page = performancePage(report, { aims: [faster], reasons: { case: "Because." }, method: "## Method\n\nSo.\n" });
+  const page = performancePage(report, {
+    runs: 1,
+    aims: [faster],
+    reasons: { case: "Because." },
+    method: "## Method\n\nSo.\n",
+  });
 
   test("names the machine, the versions and the day", () => {
     expect(page).toContain(
@@ -161,9 +166,17 @@ describe("the page", () => {
 
   test("says so where the machine was busy with something else", () => {
     const busy = { ...report, machine: { ...report.machine, load: 3.5 } };
-    const o = { aims: [faster], reasons: {}, method: "" };
+    const o = { runs: 1, aims: [faster], reasons: {}, method: "" };
     expect(performancePage(busy, o)).toContain("load was 3.5 when the run began: it had something else to do");
     expect(performancePage(report, o)).toContain("load was 0.3 when the run began.");
+  });
+
+  test("says of how many runs its figures are", () => {
+    const o = { aims: [faster], reasons: {}, method: "" };
+    expect(performancePage(report, { ...o, runs: 1 })).toContain("from the figures of one run; do not");
+    expect(performancePage(report, { ...o, runs: 3 })).toContain(
+      "of 3 runs, those of a case all of the same one; do not",
+    );
   });
 
   test("has the aims, the method, the figures, what to know, and what was not measured and why", () => {
@@ -181,7 +194,7 @@ describe("the page", () => {
   test("tells the reason only where an aim is missed", () => {
     expect(page).toContain("- **case**: Because.");
     const met = { ...faster, atLeast: 1 };
-    expect(performancePage(report, { aims: [met], reasons: { case: "Because." }, method: "" })).not.toContain(
+    expect(performancePage(report, { runs: 1, aims: [met], reasons: { case: "Because." }, method: "" })).not.toContain(
       "Because.",
     );
   });

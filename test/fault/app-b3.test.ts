@@ -94,13 +94,15 @@ test.each([
 test("B3 one wrong byte in a small blob: 502 in the envelope for everybody, and the next pull is clean", async () => {
   const blob = seededBlob("b3 small", 100_000);
   origin.add("app", blob);
-  origin.answer(blob, { wrongByteAt: 99_999 });
+  // Wrong as often as it is asked: whoever comes when the others have been told begins a download of its own.
+  const CLIENTS = 10;
+  origin.answer(blob, ...Array.from({ length: CLIENTS }, () => ({ wrongByteAt: 99_999 })));
   origin.sendUpTo(50_000);
-  const replies = Array.from({ length: 10 }, () => httpRequest(weir.url + path(blob.digest)));
+  const replies = Array.from({ length: CLIENTS }, () => httpRequest(weir.url + path(blob.digest)));
   await until("the upstream to pause", () => origin.sent === 50_000);
   origin.sendUpTo(100_000);
   const told = await Promise.all(replies);
-  expect(told.map(({ status }) => status)).toEqual(Array(10).fill(502));
+  expect(told.map(({ status }) => status)).toEqual(Array(CLIENTS).fill(502));
   for (const { headers, body } of told) {
     expect(headers).toMatchObject({
       "content-type": "application/json",
@@ -120,6 +122,7 @@ test("B3 one wrong byte in a small blob: 502 in the envelope for everybody, and 
   await expectNothingKept();
   expect(await mismatches()).toBe(origin.gets.length);
   origin.forget();
+  origin.answer(blob);
   const { status, body } = await httpRequest(weir.url + path(blob.digest));
   expect(status).toBe(200);
   expect(body.equals(blob.read(0, 100_000))).toBe(true);

@@ -20,6 +20,8 @@ export interface OriginGet {
   readonly clientPort: number | undefined;
   /** Bytes of body handed to the connection so far. */
   sent: number;
+  /** Answered, or left by who asked. */
+  over: boolean;
 }
 
 /** How the CDN answers one GET; an empty object is a plain, right answer. Positions are those in the blob. */
@@ -192,8 +194,11 @@ export class BlobOrigin {
     const empty = script.status ?? (asked !== null && start >= total ? 416 : undefined);
     const status = empty ?? (asked === null ? 200 : 206);
     const clientPort = request.socket.remotePort;
-    const get: OriginGet = { path, range, status, start: script.from ?? start, clientPort, sent: 0 };
+    const get: OriginGet = { path, range, status, start: script.from ?? start, clientPort, sent: 0, over: false };
     this.gets.push(get);
+    response.once("close", () => {
+      get.over = true;
+    });
     if (empty !== undefined) {
       response.writeHead(empty, { "content-range": `bytes */${total}`, "content-length": 0, ...script.headers }).end();
       return;

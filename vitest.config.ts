@@ -11,8 +11,10 @@ export default defineConfig({
     include: [include],
     // Looks, after every test, for secrets that got where they do not belong.
     setupFiles: ["test/support/recorder/setup.ts"],
-    testTimeout: 60_000,
-    hookTimeout: 120_000,
+    // What hangs is to be seen; what is slow only since the machine has other things to do is not to fail.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
+    expect: { poll: { interval: 20, timeout: 120_000 } },
     pool: "forks",
     reporters: report === undefined ? ["default"] : ["default", ["json", { outputFile: report }]],
     // Two cores: more processes only make the real-client tests time out.

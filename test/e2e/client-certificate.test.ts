@@ -14,7 +14,7 @@ import { startRegistry } from "../support/registry.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir } from "../support/weir.ts";
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 const IMAGE = smallImage("client-certificate");
 
 let stack: AsyncDisposableStack;

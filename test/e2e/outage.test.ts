@@ -22,7 +22,7 @@ import { Timings } from "../support/timings.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 const TOOLS = [...new Set([...CONTAINERD_TOOLS, ...DOCKER_TOOLS, ...PODMAN_TOOLS, ...SKOPEO_TOOLS])];
 
 /** The Weir that saw the outage come, and one that was started in the midst of it. */

@@ -21,7 +21,7 @@ import { basic, htpasswd } from "../support/sign-in.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 const IMAGE = smallImage("sign-in");
 const PASSWORD = "a-s3cret-of-alice";
 const WRONG = "somebody's-docker-hub-password";

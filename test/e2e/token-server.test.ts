@@ -9,7 +9,7 @@ import { startTokenServer } from "../support/token-server.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir } from "../support/weir.ts";
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 const IMAGE = smallImage("token-server");
 const PASSWORD = "a-s3cret-of-alice";
 const ISSUER = "Acme auth server";

@@ -104,7 +104,7 @@ test("B5 a hundred HTTP clients of one cold blob of 4 GiB: one download, in less
   const readers = async (): Promise<number> => await metricOf(weir.adminUrl, "weir_fill_readers");
   await until("all but the last to be reading", async () => (await readers()) === READERS - 1);
   origin.sendUpTo(SIZE / 2);
-  await until("half of it to be sent", () => origin.sent === SIZE / 2, 120_000);
+  await until("half of it to be sent", () => origin.sent === SIZE / 2, 240_000);
   const last = new SampledReader(weir, blob, SIZE);
   await until("the last to be reading", async () => (await readers()) === READERS);
   origin.sendUpTo(SIZE);
@@ -119,4 +119,4 @@ test("B5 a hundred HTTP clients of one cold blob of 4 GiB: one download, in less
   await until("everybody to have left", async () => (await readers()) === 0);
   for (const reader of [...whole, last]) reader.leave();
   expect(await spooledFiles(weir.root)).toEqual([]);
-}, 240_000);
+}, 480_000);

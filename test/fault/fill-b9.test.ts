@@ -53,4 +53,4 @@ test("B9 killed in mid-fill: cut to the mark, hashed again, resumed, and right a
   expect(await fill.outcome).toBe("committed");
   expect(source.ledger).toEqual([{ start: mark, sent: SIZE - mark }]);
   expect(await bench.spooled()).toEqual([]);
-}, 120_000);
+}, 240_000);

@@ -13,7 +13,7 @@ import type { WeirProcess } from "../support/weir.ts";
 import { startWeirs } from "../support/weir-fleet.ts";
 
 const MiB = 1024 * 1024;
-const WHOLE_TEST_MS = 120_000;
+const WHOLE_TEST_MS = 240_000;
 
 let stack: AsyncDisposableStack;
 let origin: BlobOrigin;
@@ -67,16 +67,12 @@ async function pulledImage(weirs: readonly WeirProcess[]): Promise<void> {
 
 /** One download for both again. */
 async function untilShared(weirs: readonly WeirProcess[]): Promise<void> {
-  await until(
-    "the replicas to share again",
-    async () => {
-      origin.forget();
-      const blob = newBlob(4 * MiB);
-      await pulled(weirs, blob);
-      return origin.gets.length === 1;
-    },
-    60_000,
-  );
+  await until("the replicas to share again", async () => {
+    origin.forget();
+    const blob = newBlob(4 * MiB);
+    await pulled(weirs, blob);
+    return origin.gets.length === 1;
+  });
 }
 
 /**
@@ -203,10 +199,8 @@ toolTest(
     await noFailedPull(weirs, async () => {
       await master.kill();
       return () =>
-        until(
-          "the replica to be promoted",
-          async () => (await ask("GET-MASTER-ADDR-BY-NAME", "main")).includes(String(replica.port)),
-          60_000,
+        until("the replica to be promoted", async () =>
+          (await ask("GET-MASTER-ADDR-BY-NAME", "main")).includes(String(replica.port)),
         );
     });
     expect(await replica.command("ROLE")).toMatch(/^master/);

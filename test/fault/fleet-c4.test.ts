@@ -9,7 +9,7 @@ import { toolTest } from "../support/tools.ts";
 import type { WeirProcess } from "../support/weir.ts";
 import { startWeirs } from "../support/weir-fleet.ts";
 
-const WHOLE_TEST_MS = 120_000;
+const WHOLE_TEST_MS = 240_000;
 const TTL_S = 4;
 
 let stack: AsyncDisposableStack;

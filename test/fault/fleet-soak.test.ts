@@ -41,7 +41,7 @@ const LARGE_EVERY = 10;
  * a few chunks on their way to the other replicas. Cuts cost nothing.
  */
 const BUFFER = largestBuffer("rmem") / 2 + largestBuffer("wmem") + 2 * MiB;
-const WHOLE_TEST_MS = 120_000 + (LARGEST / MiB) * 400;
+const WHOLE_TEST_MS = 240_000 + (LARGEST / MiB) * 400;
 
 function largestBuffer(kind: "rmem" | "wmem"): number {
   const [, , most] = readFileSync(`/proc/sys/net/ipv4/tcp_${kind}`, "utf8").trim().split(/\s+/);

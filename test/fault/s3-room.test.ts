@@ -19,7 +19,7 @@ const MINUTE_MS = 60_000;
 /** What was used longer ago may be marked, and what was marked longer ago goes. */
 const GRACE_MS = 30 * MINUTE_MS;
 /** Each claims its seat for some seconds, and starts several processes. */
-const TEST_MS = 180_000;
+const TEST_MS = 300_000;
 
 const call = { signal: new AbortController().signal };
 

@@ -90,7 +90,7 @@ describeS3(
         expect(held).toContain(parseDigest(digest));
       }
       // What hangs takes its time.
-    }, 180_000);
+    }, 300_000);
   },
   { proxied: true },
 );

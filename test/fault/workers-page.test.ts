@@ -11,7 +11,7 @@ import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const MiB = 1 << 20;
-const WHOLE_TEST_MS = 120_000;
+const WHOLE_TEST_MS = 240_000;
 const TOKEN = "an-admin-token-of-some-length";
 const CLIENTS = 9;
 const PULLS = 12;

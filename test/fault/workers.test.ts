@@ -20,7 +20,7 @@ import { startWeir, type WeirProcess } from "../support/weir.ts";
 import { startWeirs } from "../support/weir-fleet.ts";
 
 const MiB = 1024 * 1024;
-const WHOLE_TEST_MS = 120_000;
+const WHOLE_TEST_MS = 240_000;
 
 /** Where the origin's CDN listens. */
 const CDN_HOST = "127.0.0.2";

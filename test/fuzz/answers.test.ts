@@ -39,7 +39,7 @@ beforeAll(async () => {
   port = Number(new URL(weir.url).port);
   const ticking = setInterval(() => clock.advance(TURN_MS), TICK_MS);
   stack.defer(() => clearInterval(ticking));
-}, 60_000);
+});
 
 afterAll(() => stack.disposeAsync());
 

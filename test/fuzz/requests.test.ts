@@ -50,7 +50,7 @@ beforeAll(async () => {
   for (const { digest } of IMAGE.manifests) await httpRequest(`${weir.url}/v2/team/app/manifests/${digest}`);
   for (const { digest } of IMAGE.blobs) await httpRequest(`${weir.url}/v2/team/app/blobs/${digest}`);
   await httpRequest(`${weir.url}/v2/team/app/manifests/1`);
-}, 60_000);
+});
 
 afterAll(() => stack.disposeAsync());
 

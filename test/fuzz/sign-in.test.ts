@@ -54,7 +54,7 @@ beforeAll(async () => {
   });
   token = JSON.parse(body.toString()).token;
   expect((await ask(`Bearer ${token}`)).status).toBe(200);
-}, 60_000);
+});
 
 afterAll(() => stack.disposeAsync());
 

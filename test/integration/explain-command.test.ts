@@ -124,5 +124,4 @@ toolTest(
     expect(words).toContain(`started the download of ${blob.digest}: committed`);
     expect(words).toMatch(/asked GET \S+ \[blob, redirect 1\]: 200 in [^,]+, \d+ B/);
   },
-  120_000,
 );

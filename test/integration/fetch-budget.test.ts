@@ -13,7 +13,7 @@ import { toolTest } from "../support/tools.ts";
 import type { WeirProcess } from "../support/weir.ts";
 import { startWeirs } from "../support/weir-fleet.ts";
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 const LAYER_BYTES = 700 * 1024;
 
 let stack: AsyncDisposableStack;

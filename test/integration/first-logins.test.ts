@@ -10,8 +10,6 @@ import type { RegistryDouble } from "../support/registries/registry-double.ts";
 
 /** More than the failed logins for which GitLab bans an address (30 in three minutes). */
 const REPOSITORIES = Array.from({ length: 50 }, (_, n) => `group/app-${n}`);
-/** For what comes by itself, on a machine that is busy. */
-const PATIENCE = { timeout: 20_000 };
 const RIGHT = "glpat-the-right-one";
 const WRONG = "glpat-the-wrong-one";
 const ACCOUNTS = [{ username: "weir", password: RIGHT }];
@@ -71,10 +69,10 @@ async function expectOneThenAll(double: RegistryDouble, type: string, role: Role
   const pulling = pullAll(weir);
   // The question if the repository is public has been put for each of them, by nobody in particular, and answered.
   const asked = (): number => double.count({ role, authorization: "none", status: refusal });
-  await expect.poll(asked, PATIENCE).toBeGreaterThanOrEqual(REPOSITORIES.length);
+  await expect.poll(asked).toBeGreaterThanOrEqual(REPOSITORIES.length);
   expect(logins()).toBe(1);
   first.resolve();
-  await expect.poll(logins, PATIENCE).toBe(REPOSITORIES.length);
+  await expect.poll(logins).toBe(REPOSITORIES.length);
   others.resolve();
   expect(await pulling).toEqual({ 200: REPOSITORIES.length });
   expect(logins()).toBe(REPOSITORIES.length);

@@ -15,7 +15,7 @@ import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
 /** A dozen processes. */
-const TEST_MS = 120_000;
+const TEST_MS = 300_000;
 
 describeS3("the commands on S3", (server) => {
   const image = smallImage("s3-upkeep");

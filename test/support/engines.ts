@@ -95,12 +95,7 @@ export async function startDocker(
   });
   const env = { ...lab.env, DOCKER_CONFIG: folder };
   const docker = (args: readonly string[]): readonly string[] => lab.command(["docker", "-H", socket, ...args]);
-  await ready(
-    "dockerd",
-    daemon,
-    async () => (await run(docker(["version"]), { env, allowFailure: true })).code === 0,
-    60_000,
-  );
+  await ready("dockerd", daemon, async () => (await run(docker(["version"]), { env, allowFailure: true })).code === 0);
   return {
     async login(host, username, password) {
       await run(docker(["login", "--username", username, "--password", password, host]), { env });

@@ -28,7 +28,7 @@ const TROUBLES: readonly StorageFault[] = ["no-space", "unavailable"];
 const DAY_MS = 24 * 60 * 60 * 1000;
 /** Turns of the event loop and of the clock after which all is over, unless the real disk is slow. */
 const MOST_TURNS = 2_000;
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 /** Everything small, so that blobs of some hundred bytes meet every edge. */
 const TUNING: FillTuning = {

@@ -13,6 +13,9 @@ import { requireTool } from "./tools.ts";
 const OUTPUT_LIMIT = 4 * 1024 * 1024;
 const POLL_MS = 20;
 
+/** What takes a second does so on a machine of its own: on one with twenty others at work it takes half a minute, and is right. */
+const PATIENCE_MS = 120_000;
+
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
@@ -108,7 +111,7 @@ export async function run(
   const child = spawn(name.includes("/") ? name : requireTool(name), args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...options.env },
-    timeout: options.timeoutMs ?? 120_000,
+    timeout: options.timeoutMs ?? PATIENCE_MS,
     killSignal: "SIGKILL",
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
@@ -130,7 +133,11 @@ export async function run(
 }
 
 /** Asks `check` until it says true. Rejects after `timeoutMs`, naming `what`. For programs that tell nobody when they are ready. */
-export async function until(what: string, check: () => Promise<boolean> | boolean, timeoutMs = 40_000): Promise<void> {
+export async function until(
+  what: string,
+  check: () => Promise<boolean> | boolean,
+  timeoutMs = PATIENCE_MS,
+): Promise<void> {
   const limit = AbortSignal.timeout(timeoutMs);
   while (!(await check())) {
     if (limit.aborted) throw new Error(`${what}: not within ${timeoutMs} ms`);

@@ -66,7 +66,7 @@ async function startRadosgw(stack: AsyncDisposableStack, deviceBytes: number): P
   const keyring = join(folder, "keyring");
   const monmap = join(folder, "monmap");
   await writeFile(file, configuration(folder, fsid, { v2, v1, port, deviceBytes }));
-  const ceph = (program: string, ...args: string[]) => run([program, "-c", file, ...args], { timeoutMs: 30_000 });
+  const ceph = (program: string, ...args: string[]) => run([program, "-c", file, ...args]);
 
   for (const [index, name] of ["mon.", "client.admin", "client.rgw", "osd.0"].entries()) {
     const create = index === 0 ? ["--create-keyring"] : [];
@@ -90,7 +90,7 @@ async function startRadosgw(stack: AsyncDisposableStack, deviceBytes: number): P
   await daemon(stack, ["ceph-osd", "-c", file, "-f", "-i", "0"]);
   const gateway = await daemon(stack, ["radosgw", "-c", file, "-f", "-n", "client.rgw"]);
   const endpoint = `http://127.0.0.1:${port}`;
-  await ready("radosgw", gateway, () => answersAnything(endpoint), 60_000);
+  await ready("radosgw", gateway, () => answersAnything(endpoint));
 
   const server = {
     endpoint,

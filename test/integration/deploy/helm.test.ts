@@ -10,7 +10,7 @@ import { CHART_TOOLS, type Chart, type KubernetesObject, openChart } from "../..
 import { run, tempFolder } from "../../support/processes.ts";
 import { missing, toolTest } from "../../support/tools.ts";
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 240_000;
 const MAIN = new URL("../../../src/main.ts", import.meta.url).pathname;
 
 /** How a configuration takes a text from a mounted Secret. */

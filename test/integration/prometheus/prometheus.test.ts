@@ -85,7 +85,6 @@ toolTest(
 
     await troubled(load, prometheus);
   },
-  90_000,
 );
 
 /** What the load leaves well: Redis, the configuration, and at last Weir itself. */

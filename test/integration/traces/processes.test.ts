@@ -15,7 +15,7 @@ import { startWeir, type WeirProcess } from "../../support/weir.ts";
 import { startWeirs } from "../../support/weir-fleet.ts";
 
 const MiB = 1024 * 1024;
-const WHOLE_TEST_MS = 120_000;
+const WHOLE_TEST_MS = 240_000;
 const PARENT = "00f067aa0ba902b7";
 const IMAGE = smallImage("traced");
 const PULL = "/v2/docker.io/library/app/manifests/1";

@@ -90,7 +90,7 @@ const told = ({ name, attributes }: OtlpSpan): string => {
 /** Without storage, of which a step may need more or less. What goes on behind an answer may arrive later. */
 async function expectTree({ traceId }: Traced, lines: readonly string[]): Promise<void> {
   const line = (span: OtlpSpan) => (span.name.startsWith("storage") ? undefined : told(span));
-  await expect.poll(() => treeOf(collector.spans, traceId, line), { timeout: 20_000 }).toEqual(lines);
+  await expect.poll(() => treeOf(collector.spans, traceId, line)).toEqual(lines);
 }
 
 async function storageSteps(traced: Traced): Promise<ReadonlySet<unknown>> {

@@ -52,4 +52,4 @@ test("A4 U2 a secret that gets where it does not belong fails a test that does n
     "a password that is configured for another host": expect.stringContaining("configured for another host"),
   });
   expect(Object.values(said).join("\n")).not.toContain("dckr-pat-planted");
-}, 60_000);
+});

@@ -10,8 +10,6 @@ import { tempFolder } from "../../../support/processes.ts";
 const auth = (text: string): string => Buffer.from(text).toString("base64");
 const signal = new AbortController().signal;
 const MINUTE_MS = 60_000;
-/** For what comes by itself, on a machine that is busy. */
-const PATIENCE = { timeout: 20_000 };
 
 let stack: AsyncDisposableStack;
 let folder: string;
@@ -145,7 +143,7 @@ describe("U10 a credential helper", () => {
         "the credential helper docker-credential-x (try: echo quay.io | docker-credential-x get) gave no answer within 10 s",
     });
     for (const pid of pids) {
-      await expect.poll(() => isAlive(pid), PATIENCE).toBe(false);
+      await expect.poll(() => isAlive(pid)).toBe(false);
     }
   });
 
@@ -157,7 +155,7 @@ describe("U10 a credential helper", () => {
     const pid = await pidIn(join(folder, "parent"));
     leaving.abort(new Error("the client left"));
     expect(String(await result)).toBe("Error: the client left");
-    await expect.poll(() => isAlive(pid), PATIENCE).toBe(false);
+    await expect.poll(() => isAlive(pid)).toBe(false);
   });
 
   test("that is not installed", async () => {
@@ -246,7 +244,7 @@ async function pidIn(path: string): Promise<number> {
     .poll(async () => {
       pid = Number(await readFile(path, "utf8").catch(() => ""));
       return pid;
-    }, PATIENCE)
+    })
     .toBeGreaterThan(0);
   return pid;
 }

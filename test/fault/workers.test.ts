@@ -56,6 +56,29 @@ async function workersOf(weir: WeirProcess): Promise<readonly number[]> {
   return found;
 }
 
+/** The worker that downloads, and how many of all clients are its own. */
+async function downloader(weir: WeirProcess, all: number): Promise<{ readonly pid: number; readonly clients: number }> {
+  const port = Number(new URL(weir.url).port);
+  let workers: readonly { readonly pid: number; readonly clients: number; readonly downloads: boolean }[] = [];
+  // Where others come and go the kernel's table may leave one out.
+  await until("every connection to be seen", async () => {
+    workers = await Promise.all(
+      (await workersOf(weir)).map(async (pid) => {
+        const connections = await connectionsOf(pid);
+        return {
+          pid,
+          clients: connections.filter(({ localPort }) => localPort === port).length,
+          downloads: connections.some(({ remoteHost }) => remoteHost === CDN_HOST),
+        };
+      }),
+    );
+    return workers.some(({ downloads }) => downloads) && workers.reduce((sum, { clients }) => sum + clients, 0) === all;
+  });
+  const found = workers.find(({ downloads }) => downloads);
+  if (found === undefined) throw new Error("nobody downloads");
+  return found;
+}
+
 /** Pulls from different workers: each connection goes to the next. */
 async function pulls(weir: WeirProcess, blob: BlobContent, count: number) {
   return await Promise.all(Array.from({ length: count }, () => pull(weir, blob)));
@@ -97,14 +120,7 @@ test(
     origin.sendUpTo(12 * MiB);
     const all = await pulls(weir, blob, 9);
     await Promise.all(all.map((one) => one.take(8 * MiB)));
-    const workers = await Promise.all(
-      (await workersOf(weir)).map(async (pid) => ({ pid, connections: await connectionsOf(pid) })),
-    );
-    const victim = workers.find(({ connections }) => connections.some(({ remoteHost }) => remoteHost === CDN_HOST));
-    if (victim === undefined) throw new Error("nobody downloads");
-    const downloading = victim.pid;
-    const port = Number(new URL(weir.url).port);
-    const clients = victim.connections.filter(({ localPort }) => localPort === port).length;
+    const { pid: downloading, clients } = await downloader(weir, 9);
     process.kill(downloading, "SIGKILL");
     await until("the worker to be replaced", async () => {
       const now = await workersOf(weir);

@@ -1,17 +1,18 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { startTestApp, type TestApp } from "../support/app.ts";
 import { type BlobOrigin, type CdnAnswer, startBlobOrigin } from "../support/blob-origin.ts";
-import { getBlob, type PullEnd } from "../support/blob-pull.ts";
+import { type BlobPull, getBlob, type PullEnd } from "../support/blob-pull.ts";
 import { type BlobContent, seededBlob } from "../support/fill-sources.ts";
 import { bigImage } from "../support/images.ts";
 import { fillsOver } from "../support/metrics.ts";
-import { until } from "../support/processes.ts";
 import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { heldBlobs, spooledFiles } from "../support/store-files.ts";
 
 const MiB = 1024 * 1024;
 const SIZE = 8 * MiB;
 const CUT = 3_333_333;
+/** Enough for the answers to begin. */
+const START = MiB;
 /** Bytes that a connection that ends early may have delivered without their being taken: one buffer of the HTTP client. */
 const BUFFER = 256 * 1024;
 const CLIENTS = 5;
@@ -31,11 +32,19 @@ beforeEach(async (context) => {
 
 afterEach(() => stack.disposeAsync());
 
-/** Several clients at once; each must get right bytes only, as many as it gets. */
-async function pullAll(): Promise<PullEnd[]> {
+/** Several clients of one download: none of them comes when it is over. */
+async function joined(): Promise<BlobPull[]> {
+  origin.sendUpTo(START);
   const url = `${weir.url}/v2/registry.example/app/blobs/${blob.digest}`;
   const clients = await Promise.all(Array.from({ length: CLIENTS }, () => getBlob(url)));
   expect(clients.map(({ status }) => status)).toEqual(Array(CLIENTS).fill(200));
+  return clients;
+}
+
+/** Each of them must get right bytes only, as many as it gets. */
+async function pullAll(): Promise<PullEnd[]> {
+  const clients = await joined();
+  origin.sendUpTo(SIZE);
   return await Promise.all(clients.map((client) => client.compare(blob)));
 }
 
@@ -123,12 +132,10 @@ describe("B4 resumed where", () => {
 
   test("the registry redirects elsewhere", async () => {
     origin.answer(blob, cut);
-    origin.sendUpTo(CUT - BUFFER);
-    const pulling = pullAll();
-    await until("the first part to be sent", () => origin.sent === CUT - BUFFER);
+    const clients = await joined();
     origin.place = "/elsewhere";
     origin.sendUpTo(SIZE);
-    expect(await pulling).toEqual(WHOLE);
+    expect(await Promise.all(clients.map((client) => client.compare(blob)))).toEqual(WHOLE);
     expect(origin.gets.map(({ path }) => path.split("/")[1])).toEqual(["blobs", "elsewhere"]);
     expectAskedOnce([CUT]);
     await expectKept();
@@ -161,8 +168,8 @@ describe("B4 resumed where", () => {
   test("the bytes are of another place than Content-Range says: nobody completes, nothing is kept", async () => {
     origin.answer(blob, cut, { from: 0 });
     // The clients may have been given wrong bytes by then, as with any wrong byte: what counts is that it never ends well.
-    const url = `${weir.url}/v2/registry.example/app/blobs/${blob.digest}`;
-    const clients = await Promise.all(Array.from({ length: CLIENTS }, () => getBlob(url)));
+    const clients = await joined();
+    origin.sendUpTo(SIZE);
     for (const client of clients) {
       const { bytes, complete } = await client.drain();
       expect(complete).toBe(false);

@@ -104,12 +104,10 @@ toolTest(
     await Promise.all(living.map((one) => one.take(8 * MiB)));
     first.process.kill("SIGCONT");
     // Until it has seen that its lease is lost it takes what comes.
-    await until("it to leave its download to the other", () => origin.gets[0]?.over === true);
-    expect(origin.gets[1]?.over).toBe(false);
+    await until("one of them to leave its download to the other", () => origin.open === 1);
     origin.sendUpTo(blob.size);
     const ends = await Promise.all([...living, frozen].map((one) => one.compare(blob)));
     expect(ends).toEqual(Array(3).fill({ bytes: blob.size, complete: true }));
-    expect(origin.gets).toHaveLength(2);
     // What had been sent to the frozen one is sent again, to the other.
     expect(bytesSent()).toBeLessThanOrEqual(blob.size + 8 * MiB + BUFFERS);
   },

@@ -80,9 +80,13 @@ export class BlobOrigin {
     return this.#registryUrl;
   }
 
-  /** What makes it an upstream: a section of `upstreams`. */
+  /** What makes it an upstream: a section of `upstreams`. Bodies that are held back, and busy machines, take their time. */
   get upstream(): Readonly<Record<string, unknown>> {
-    return { endpoints: [this.#registryUrl], redirects: { allow: ["127.0.0.0/8"] } };
+    return {
+      endpoints: [this.#registryUrl],
+      redirects: { allow: ["127.0.0.0/8"] },
+      timeouts: { connect: "1h", headers: "1h", body: "1h" },
+    };
   }
 
   async listen(): Promise<void> {
@@ -129,6 +133,11 @@ export class BlobOrigin {
   /** What the CDN was asked for, as `[first byte asked for, bytes sent]`. */
   get ledger(): readonly (readonly [number, number])[] {
     return this.gets.map(({ range, sent }) => [Number(/^bytes=(\d+)-/.exec(range ?? "")?.[1] ?? 0), sent]);
+  }
+
+  /** Downloads that are under way. */
+  get open(): number {
+    return this.gets.filter(({ over }) => !over).length;
   }
 
   /** Bytes of bodies that the CDN has sent. */

@@ -90,7 +90,7 @@ describeS3(
     );
 
     test("S6 a bucket that never answers holds up one request, not all of them", async () => {
-      const app = await weir({ timeouts: { connectMs: 100, idleMs: 100 } });
+      const app = await weir({ timeouts: { connectMs: 400, idleMs: 400 } });
       await pullByHead(app.url, "team/first", "1", first);
       await fillsOver(app);
       cut("hang");

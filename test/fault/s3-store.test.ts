@@ -34,7 +34,7 @@ import {
 
 const call = { signal: new AbortController().signal };
 /** Short, for tests that wait for it; long enough for a busy machine's server to answer within. */
-const IDLE_MS = 1_500;
+const IDLE_MS = 4_000;
 /** Three parts, the last one short. */
 const LARGE = seededBytes("large", 2 * FIRST_PART_BYTES + 1_234_567);
 const LARGE_DIGEST = digestOf(LARGE);

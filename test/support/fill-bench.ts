@@ -20,7 +20,7 @@ import type { BlobContent } from "./fill-sources.ts";
 import { ManualClock } from "./manual-clock.ts";
 import { createMemoryBlobStore } from "./memory-store.ts";
 import { filesOpenBelow } from "./open-files.ts";
-import { tempFolder } from "./processes.ts";
+import { PATIENCE_MS, tempFolder } from "./processes.ts";
 import { boundlessRoom } from "./rooms.ts";
 
 export const PUBLIC = "public";
@@ -210,9 +210,9 @@ export class SteppedReader {
 
 /** Asks in every turn of the event loop until `check` says true; for what happens by itself and tells nobody. */
 export async function eventually(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
-  const limit = AbortSignal.timeout(15_000);
+  const limit = AbortSignal.timeout(PATIENCE_MS);
   while (!(await check())) {
-    if (limit.aborted) throw new Error(`${what}: not within 15 s`);
+    if (limit.aborted) throw new Error(`${what}: not within ${PATIENCE_MS} ms`);
     await nextTurn();
   }
 }

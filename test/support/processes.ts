@@ -14,7 +14,7 @@ const OUTPUT_LIMIT = 4 * 1024 * 1024;
 const POLL_MS = 20;
 
 /** What takes a second does so on a machine of its own: on one with twenty others at work it takes half a minute, and is right. */
-const PATIENCE_MS = 120_000;
+export const PATIENCE_MS = 120_000;
 
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;

@@ -13,6 +13,7 @@ import {
   bytesOf,
   type Front,
   manifestAnswer,
+  ORDINARY_MS,
   open,
   readToEnd,
   sendRaw,
@@ -314,7 +315,7 @@ test("a quiet connection is not a stalled one: a slow upstream does not cost the
 });
 
 test("O4 slow headers are ended with a 408 while others are served", async () => {
-  const strict = await startFront(stack, { timeouts: { ...LISTENER_TIMEOUTS, headersMs: 100, checkMs: 20 } });
+  const strict = await startFront(stack, { timeouts: { ...LISTENER_TIMEOUTS, headersMs: ORDINARY_MS, checkMs: 20 } });
   const slow = await open(strict.port);
   slow.write("GET /v2/ HTTP/1.1\r\nHost: a\r\nX-Slow: ");
   const silent = await open(strict.port);

@@ -32,6 +32,9 @@ import { createLog } from "../../../src/telemetry/log.ts";
 import { createRecentRequests } from "../../../src/telemetry/recent-requests.ts";
 import { normaliseRepository } from "../../../src/upstream/adapters/index.ts";
 
+/** Longer than anything in order takes on a busy machine, for bounds that a test waits for. */
+export const ORDINARY_MS = 1_500;
+
 const UPSTREAMS = [
   { name: "docker.io", type: "dockerhub", aliases: ["registry-1.docker.io"] },
   { name: "quay.io", type: "generic", aliases: [] },

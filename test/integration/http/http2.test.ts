@@ -14,6 +14,7 @@ import {
   MANIFEST,
   MANIFEST_DIGEST,
   manifestAnswer,
+  ORDINARY_MS,
   readToEnd,
   startFront,
 } from "./front.ts";
@@ -243,7 +244,7 @@ describe("O4", () => {
   test("a slow upstream costs nobody their answer", async () => {
     const patient = await startFront(stack, {
       tls,
-      timeouts: { ...LISTENER_TIMEOUTS, stalledMs: 50, headersMs: 50, keepAliveMs: 50 },
+      timeouts: { ...LISTENER_TIMEOUTS, stalledMs: ORDINARY_MS, headersMs: ORDINARY_MS, keepAliveMs: ORDINARY_MS },
     });
     const upstream = Promise.withResolvers<void>();
     patient.proxy.onManifest = async () => {
@@ -263,7 +264,7 @@ describe("O4", () => {
   });
 
   test.each([
-    ["before its first request", 20, 60_000, false],
+    ["before its first request", ORDINARY_MS, 60_000, false],
     ["after its last", 60_000, 20, true],
   ])("a connection that is idle %s ends", async (_, headersMs, keepAliveMs, asks) => {
     const strict = await startFront(stack, { tls, timeouts: { ...LISTENER_TIMEOUTS, headersMs, keepAliveMs } });

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { LISTENER_TIMEOUTS } from "../../../src/http/listener.ts";
 import { createAuthority } from "../../support/certificates.ts";
 import { httpRequest } from "../../support/network.ts";
-import { type Front, manifestAnswer, open, readToEnd, sendRaw, startFront, waitFor } from "./front.ts";
+import { type Front, manifestAnswer, ORDINARY_MS, open, readToEnd, sendRaw, startFront, waitFor } from "./front.ts";
 
 let stack: AsyncDisposableStack;
 
@@ -131,7 +131,7 @@ describe("O4 the number of connections is limited", () => {
 
 describe("O4 what takes a client too long is ended, and counted", () => {
   test("the headers, and a request without an end to them", async () => {
-    const front = await startFront(stack, { timeouts: { ...LISTENER_TIMEOUTS, headersMs: 50, checkMs: 10 } });
+    const front = await startFront(stack, { timeouts: { ...LISTENER_TIMEOUTS, headersMs: ORDINARY_MS, checkMs: 10 } });
     expect((await sendRaw(front.port, "GET /v2/ HTTP/1.1\r\nHost: a\r\nX-Slow: ")).text).toMatch(/^HTTP\/1\.1 408 /);
     expect(front.ended).toEqual(["slow-request"]);
     const { text } = await sendRaw(front.port, `GET /v2/ HTTP/1.1\r\nHost: a\r\nX: ${"x".repeat(17 * 1024)}`);
@@ -142,7 +142,7 @@ describe("O4 what takes a client too long is ended, and counted", () => {
 
   test("the body of a write that is going to be refused", async () => {
     const front = await startFront(stack, {
-      timeouts: { ...LISTENER_TIMEOUTS, headersMs: 50, requestMs: 50, checkMs: 10 },
+      timeouts: { ...LISTENER_TIMEOUTS, headersMs: ORDINARY_MS, requestMs: ORDINARY_MS, checkMs: 10 },
     });
     const request = "PUT /v2/library/nginx/manifests/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nslow";
     await sendRaw(front.port, request);
@@ -155,7 +155,7 @@ describe("O4 what takes a client too long is ended, and counted", () => {
     const { certFile, keyFile } = await (await createAuthority(stack)).issue(["127.0.0.1"]);
     const front = await startFront(stack, {
       tls: { certFile, keyFile, clientCaFile: undefined },
-      timeouts: { ...LISTENER_TIMEOUTS, headersMs: 200 },
+      timeouts: { ...LISTENER_TIMEOUTS, headersMs: ORDINARY_MS },
     });
     const silent = await open(front.port);
     await readToEnd(silent);

@@ -7,7 +7,7 @@ import { type BlobContent, stampedBlob } from "../support/fill-sources.ts";
 import { fillsOver, metricOf } from "../support/metrics.ts";
 import { until } from "../support/processes.ts";
 import { heldBlobs, spooledFiles } from "../support/store-files.ts";
-import { startWeir, type WeirProcess } from "../support/weir.ts";
+import { startWeir, usualNodeOptions, type WeirProcess } from "../support/weir.ts";
 
 const MiB = 1024 * 1024;
 const SIZE = 4096 * MiB;
@@ -66,16 +66,6 @@ class SampledReader {
     socket.write(`GET /v2/registry.example/app/blobs/${blob.digest} HTTP/1.1\r\nHost: ${weir.host}\r\n\r\n`);
     this.leave = () => socket.destroy();
   }
-}
-
-/** What `npm start` and the image give to Node. */
-function usualNodeOptions(): string[] {
-  const { scripts } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
-  const options = String(scripts.start).match(/--\S+/g) ?? [];
-  const [, entry = ""] =
-    /^ENTRYPOINT (.*)$/m.exec(readFileSync(new URL("../../Dockerfile", import.meta.url), "utf8")) ?? [];
-  expect(JSON.parse(entry)).toEqual(["node", ...options, "dist/main.js"]);
-  return options;
 }
 
 /** The most memory that the process has had so far. */

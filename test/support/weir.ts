@@ -1,4 +1,5 @@
 /** The product as its users run it: a process of its own, started by the command line with a configuration file. */
+import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFailed } from "vitest";
@@ -8,6 +9,16 @@ import { takeLastWords } from "./recorder/last-words.ts";
 import { recorder, Transcript } from "./recorder/recorder.ts";
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
+
+/** What `npm start` and the image give to Node. */
+export function usualNodeOptions(): string[] {
+  const { scripts } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  const options = String(scripts.start).match(/--\S+/g) ?? [];
+  const [, entry = ""] =
+    /^ENTRYPOINT (.*)$/m.exec(readFileSync(new URL("../../Dockerfile", import.meta.url), "utf8")) ?? [];
+  expect(JSON.parse(entry)).toEqual(["node", ...options, "dist/main.js"]);
+  return options;
+}
 
 export interface WeirOptions {
   /** The program; the sources', as they are, if left out. */

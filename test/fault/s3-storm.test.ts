@@ -44,7 +44,7 @@ describeS3(
       const proxy = await startS3Proxy(stack, server().endpoint);
       const place = s3Config(server(), {
         endpoint: new URL(proxy.endpoint),
-        timeouts: { connectMs: 5_000, idleMs: 3_000 },
+        timeouts: { connectMs: 10_000, idleMs: 10_000 },
       });
       const app = await startTestApp(stack, {
         config: {

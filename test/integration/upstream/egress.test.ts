@@ -153,7 +153,7 @@ describe("a proxy that fails is a connect fault that names it", () => {
 
   test("takes the request and never answers", async () => {
     const proxy = await startConnectProxy(stack, { hang: true });
-    const { get } = openTransport(stack, { upstream: { proxy: proxy.url.href, timeouts: { connect: "50ms" } } });
+    const { get } = openTransport(stack, { upstream: { proxy: proxy.url.href, timeouts: { connect: "1s" } } });
     const [kind, message] = await fault(get("https://127.0.0.1:1/hello"));
     expect(kind).toBe("connect");
     expect(message).toContain("does not answer when asked for 127.0.0.1:1");

@@ -50,7 +50,10 @@ toolTest(
     const weirs = await fleet(await startRedis(stack));
     const blob = stampedBlob("c1", 48 * MiB);
     origin.add("app", blob);
+    // Nobody comes when it is over.
+    origin.sendUpTo(MiB);
     const pulls = await Promise.all(weirs.flatMap((weir) => Array.from({ length: 10 }, () => pull(weir, blob))));
+    origin.sendUpTo(blob.size);
     const ends = await Promise.all(pulls.map((one) => one.compare(blob)));
     expect(ends).toEqual(Array(30).fill({ bytes: blob.size, complete: true }));
     expect(origin.ledger).toEqual([[0, blob.size]]);

@@ -10,7 +10,8 @@ import type { WeirProcess } from "../support/weir.ts";
 import { startWeirs } from "../support/weir-fleet.ts";
 
 const WHOLE_TEST_MS = 240_000;
-const TTL_S = 4;
+/** Longer than all of a test on a busy machine; the clocks are turned by six minutes. */
+const TTL = "5m";
 
 let stack: AsyncDisposableStack;
 let hub: HubDouble;
@@ -26,9 +27,10 @@ async function fleet(more: Readonly<Record<string, unknown>> = {}): Promise<read
   return await startWeirs(stack, {
     replicas: 3,
     redis: await startRedis(stack),
+    nodeOptions: ["--import", new URL("../support/turned-clock.ts", import.meta.url).href],
     config: {
       upstreams: { "docker.io": { ...hubUpstream(hub), ...more } },
-      freshness: { default: `${TTL_S}s`, rules: [] },
+      freshness: { default: TTL, rules: [] },
     },
   });
 }
@@ -56,8 +58,10 @@ toolTest(
       );
     for (const reply of await all()) expectStatus(200, reply);
     expect([asked("HEAD", "/manifests/1"), asked("GET", "/manifests/1")]).toEqual([0, 1]);
-    const coldAtMs = Date.now();
-    await until("the tag to be past its time to live", () => Date.now() > coldAtMs + TTL_S * 1000);
+    for (const weir of weirs) {
+      weir.process.kill("SIGUSR2");
+      await until("the tag to be past its time to live", () => weir.output().includes("is in force"));
+    }
     for (const reply of await all()) expectStatus(200, reply);
     expect([asked("HEAD", "/manifests/1"), asked("GET", "/manifests/1")]).toEqual([1, 1]);
   },

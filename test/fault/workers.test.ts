@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type BlobOrigin, startBlobOrigin } from "../support/blob-origin.ts";
-import { getBlob } from "../support/blob-pull.ts";
+import { type BlobPull, getBlob } from "../support/blob-pull.ts";
 import { connectionsOf } from "../support/connections.ts";
 import { type BlobContent, seededBlob, stampedBlob } from "../support/fill-sources.ts";
 import { expectStatus, hubUpstream } from "../support/hub-weir.ts";
@@ -56,6 +56,14 @@ async function workersOf(weir: WeirProcess): Promise<readonly number[]> {
   return found;
 }
 
+/** Begins pulls of one download: none of them comes when it is over. */
+async function together<T>(blob: BlobContent, begin: () => Promise<T>): Promise<T> {
+  origin.sendUpTo(MiB);
+  const begun = await begin();
+  origin.sendUpTo(blob.size);
+  return begun;
+}
+
 /** The worker that downloads, and how many of all clients are its own. */
 async function downloader(weir: WeirProcess, all: number): Promise<{ readonly pid: number; readonly clients: number }> {
   const port = Number(new URL(weir.url).port);
@@ -80,7 +88,7 @@ async function downloader(weir: WeirProcess, all: number): Promise<{ readonly pi
 }
 
 /** Pulls from different workers: each connection goes to the next. */
-async function pulls(weir: WeirProcess, blob: BlobContent, count: number) {
+async function pulls(weir: WeirProcess, blob: BlobContent, count: number): Promise<BlobPull[]> {
   return await Promise.all(Array.from({ length: count }, () => pull(weir, blob)));
 }
 
@@ -91,7 +99,7 @@ test(
     expect(await workersOf(weir)).toHaveLength(3);
     const blob = stampedBlob("workers", 32 * MiB);
     origin.add("app", blob);
-    const all = await pulls(weir, blob, 30);
+    const all = await together(blob, () => pulls(weir, blob, 30));
     const ends = await Promise.all(all.map((one) => one.compare(blob)));
     expect(ends).toEqual(Array(30).fill({ bytes: blob.size, complete: true }));
     expect(origin.ledger).toEqual([[0, blob.size]]);
@@ -260,8 +268,8 @@ toolTest(
     });
     const blob = stampedBlob("workers-redis", 24 * MiB);
     origin.add("app", blob);
-    const all = (await Promise.all(weirs.map((weir) => pulls(weir, blob, 6)))).flat();
-    const ends = await Promise.all(all.map((one) => one.compare(blob)));
+    const all = await together(blob, () => Promise.all(weirs.map((weir) => pulls(weir, blob, 6))));
+    const ends = await Promise.all(all.flat().map((one) => one.compare(blob)));
     expect(ends).toEqual(Array(12).fill({ bytes: blob.size, complete: true }));
     expect(origin.ledger).toEqual([[0, blob.size]]);
     for (const port of ports.flatMap((first) => [first, first + 1])) {
@@ -285,7 +293,7 @@ describeS3("workers over a bucket", (server) => {
       });
       const blob = stampedBlob("workers-s3", 12 * MiB);
       origin.add("app", blob);
-      const all = await pulls(weir, blob, 6);
+      const all = await together(blob, () => pulls(weir, blob, 6));
       expect(await Promise.all(all.map((one) => one.compare(blob)))).toEqual(
         Array(6).fill({ bytes: blob.size, complete: true }),
       );

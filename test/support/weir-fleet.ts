@@ -18,6 +18,8 @@ export interface FleetOptions {
   readonly redisUrl?: (replica: number) => string;
   /** `server.workers` of each; one if left out. */
   readonly workers?: number;
+  /** Node's own options. */
+  readonly nodeOptions?: readonly string[];
   /** False for replicas that share Redis but do not stream from each other. */
   readonly streaming?: boolean;
 }
@@ -40,6 +42,7 @@ export async function startWeirs(stack: AsyncDisposableStack, o: FleetOptions): 
         root,
         secrets: [CLUSTER_SECRET],
         ...(o.workers === undefined ? {} : { workers: o.workers }),
+        ...(o.nodeOptions === undefined ? {} : { nodeOptions: o.nodeOptions }),
         config: {
           storage: { ...storage, spool: { dir: join(await tempFolder(stack), "spool") } },
           ...fleetOf(replica),

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { expectStatus, hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { artifact, dockerImage, type Image, multiArchImage, push, sha256, smallImage } from "../support/images.ts";
+import { fillsOver } from "../support/metrics.ts";
 import { httpRequest } from "../support/network.ts";
 import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
 import { startRegistry } from "../support/registry.ts";
@@ -64,8 +65,10 @@ async function age(root: string, name: string, ms: number): Promise<void> {
   await writeFile(file, JSON.stringify(older));
 }
 
+/** And all of it is kept. */
 async function pullAll(weir: WeirProcess): Promise<void> {
   for (const [name, image] of Object.entries(IMAGES)) await pullByHead(weir.url, `team/${name}`, "1", image);
+  await fillsOver(weir);
 }
 
 const tagUrl = (weir: WeirProcess, name: string) => `${weir.url}/v2/docker.io/team/${name}/manifests/1`;

@@ -171,10 +171,20 @@ export async function ready(
 const FIRST_PORT = 12_000;
 const LAST_PORT = 31_999;
 
-/** A port of 127.0.0.1 that is free now. */
+/** Of so many test processes that run at once each has ports of its own: between the look and the use another one looks. */
+const SHARES = 4;
+const SHARE_PORTS = Math.floor((LAST_PORT - FIRST_PORT + 1) / SHARES);
+
+/** Those that this process has been given; they may not be in use yet. */
+const given = new Set<number>();
+
+/** A port of 127.0.0.1 that is free now, and another one each time. */
 export async function freePort(): Promise<number> {
+  const share = (Number(process.env.VITEST_POOL_ID ?? 1) - 1) % SHARES;
   for (;;) {
-    const port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT + 1));
+    const port = FIRST_PORT + share * SHARE_PORTS + Math.floor(Math.random() * SHARE_PORTS);
+    if (given.has(port)) continue;
+    given.add(port);
     const server = createServer();
     const listening = await new Promise<boolean>((resolve) => {
       server.once("error", () => resolve(false));

@@ -4,7 +4,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFailed } from "vitest";
 import { answers, hostNetwork, type Network } from "./network.ts";
-import { type ProcessExit, type RunningProcess, ready, start, tempFolder } from "./processes.ts";
+import { PATIENCE_MS, type ProcessExit, type RunningProcess, ready, start, tempFolder } from "./processes.ts";
 import { takeLastWords } from "./recorder/last-words.ts";
 import { recorder, Transcript } from "./recorder/recorder.ts";
 
@@ -102,7 +102,7 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
         const { env = {} } = options;
         await takeLastWords(transcript, { adminUrl, root, file, env, network });
       }
-      const exit = await current().stop(40_000);
+      const exit = await current().stop(PATIENCE_MS);
       transcript.add("the output", current().output());
       checkSecrets();
       return exit;

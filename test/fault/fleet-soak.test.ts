@@ -41,6 +41,8 @@ const LARGE_EVERY = 10;
  * a few chunks on their way to the other replicas. Cuts cost nothing.
  */
 const BUFFER = largestBuffer("rmem") / 2 + largestBuffer("wmem") + 2 * MiB;
+/** Request Timeout. */
+const TOO_LATE = 408;
 const WHOLE_TEST_MS = 240_000 + (LARGEST / MiB) * 400;
 
 function largestBuffer(kind: "rmem" | "wmem"): number {
@@ -72,8 +74,10 @@ function images(random: () => number, large: BlobContent): readonly SoakImage[] 
 class Fleet {
   readonly #weirs: readonly WeirProcess[];
   readonly #dead = new Set<WeirProcess>();
-  /** Requests that a client had to repeat elsewhere, since its replica had died. */
+  /** Requests that a client had to repeat: elsewhere, since its replica had died, or once more at the one that was frozen. */
   repeated = 0;
+  /** Frozen for longer than a request may take to arrive, it ends those with 408 that had come and were not read yet. */
+  frozen: WeirProcess | undefined;
 
   constructor(weirs: readonly WeirProcess[]) {
     this.#weirs = weirs;
@@ -89,7 +93,10 @@ class Fleet {
   }
 
   /** What a balancer does: each client has its replica, and another one when that has died; any other failure is one. */
-  async atReplica<T>(client: number, work: (weir: WeirProcess) => Promise<T | undefined>): Promise<T> {
+  async atReplica<T extends object>(
+    client: number,
+    work: (weir: WeirProcess) => Promise<T | "again" | undefined>,
+  ): Promise<T> {
     for (;;) {
       const { living } = this;
       const weir = living[client % living.length];
@@ -98,8 +105,9 @@ class Fleet {
         if (!this.#dead.has(weir)) throw error;
         return undefined;
       });
-      if (result !== undefined) return result;
-      if (!this.#dead.has(weir)) throw new Error(`client ${client} was failed by a replica that lives`);
+      if (typeof result === "object") return result;
+      const mayRepeat = this.#dead.has(weir) || (result === "again" && weir === this.frozen);
+      if (!mayRepeat) throw new Error(`client ${client} was failed by a replica that lives`);
       this.repeated += 1;
     }
   }
@@ -122,11 +130,15 @@ class Fleet {
 
 async function pull(fleet: Fleet, client: number, image: SoakImage): Promise<void> {
   const at = (weir: WeirProcess, what: string): string => `${weir.url}/v2/registry.example/${image.repository}/${what}`;
-  const manifest = await fleet.atReplica(client, (weir) => httpRequest(at(weir, "manifests/1")));
+  const manifest = await fleet.atReplica(client, async (weir) => {
+    const reply = await httpRequest(at(weir, "manifests/1"));
+    return reply.status === TOO_LATE ? "again" : reply;
+  });
   expect([manifest.status, digestOf(manifest.body)]).toEqual([200, image.manifest.digest]);
   for (const blob of image.blobs) {
     const end = await fleet.atReplica(client, async (weir) => {
       const body = await getBlob(at(weir, `blobs/${blob.digest}`));
+      if (body.status === TOO_LATE) return "again";
       expect(body.status).toBe(200);
       const got = await body.compare(blob);
       return got.complete ? got : undefined;
@@ -196,6 +208,7 @@ toolTest(
     others.catch(() => {});
     // In the middle of whatever it downloads just then.
     await delay(300);
+    fleet.frozen = frozen;
     frozen.process.kill("SIGSTOP");
     origin.sendUpTo(LARGEST / 2);
     // Only who has taken over can get further.
@@ -219,7 +232,7 @@ toolTest(
     process.stdout.write(
       [
         `${blobs.size} blobs, ${mib(unique)}; the large one ${mib(LARGEST)}; ${seconds.toFixed(1)} s`,
-        `clients received ${mib(served)} of blobs, ${fleet.repeated} requests repeated since their replica had died`,
+        `clients received ${mib(served)} of blobs, ${fleet.repeated} requests repeated since their replica had died or been frozen`,
         `upstream sent ${mib(sent)} in ${origin.gets.length} answers: ${blobs.size} cut, ${interrupted} interrupted by the freeze and the kill`,
         `beyond the unique bytes: ${sent - unique} bytes`,
         `large blob: ${JSON.stringify(getsOf(origin, large).map(({ start, sent: bytes }) => [start, bytes]))}`,

@@ -15,7 +15,7 @@ import { fillsOver, metricOf } from "../support/metrics.ts";
 import { httpRequest } from "../support/network.ts";
 import { until } from "../support/processes.ts";
 import { unsound } from "../support/store-files.ts";
-import { startWeir, type WeirProcess } from "../support/weir.ts";
+import { startWeir, usualNodeOptions, type WeirProcess } from "../support/weir.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -93,6 +93,7 @@ test(
     const blobs = workingSet(random);
     origin.add("app", ...blobs);
     const weir = await startWeir(stack, {
+      nodeOptions: usualNodeOptions(),
       config: {
         upstreams: { "registry.example": origin.upstream },
         routing: { default: "registry.example" },

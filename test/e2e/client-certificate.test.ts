@@ -9,12 +9,12 @@ import { type Authority, type Certificate, createAuthority } from "../support/ce
 import { CONTAINERD_TOOLS, startContainerd } from "../support/engines.ts";
 import { push, sha256, smallImage } from "../support/images.ts";
 import { createLab, LAB_TOOLS, type Lab } from "../support/lab.ts";
-import { run, tempFolder } from "../support/processes.ts";
+import { run, tempFolder, until } from "../support/processes.ts";
 import { startRegistry } from "../support/registry.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir } from "../support/weir.ts";
 
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 const IMAGE = smallImage("client-certificate");
 
 let stack: AsyncDisposableStack;
@@ -83,7 +83,7 @@ ca = "${authority.caFile}"
     }
     expect(output()).not.toContain('"account":"node1"');
     expect(await pull(node)).toBe(IMAGE.root.digest);
-    expect(output()).toContain('"account":"node1"');
+    await until("the access line", () => output().includes('"account":"node1"'));
     expect(lab.fallbacks).toEqual([]);
   },
   TIMEOUT_MS,
@@ -141,7 +141,7 @@ toolTest(
     const nobody = await onlyHttp2(of, undefined);
     const refused = await curl(`${nobody}${team}/manifests/1`, "--http2-prior-knowledge");
     expect(refused.slice(0, 2)).toEqual(["2", "403"]);
-    expect(output()).toContain('"account":"node1"');
+    await until("the access line", () => output().includes('"account":"node1"'));
   },
   TIMEOUT_MS,
 );

@@ -15,13 +15,13 @@ import {
 import { push, smallImage } from "../support/images.ts";
 import { createLab, type Lab } from "../support/lab.ts";
 import { httpRequest } from "../support/network.ts";
-import { tempFolder } from "../support/processes.ts";
+import { tempFolder, until } from "../support/processes.ts";
 import { startRegistry } from "../support/registry.ts";
 import { basic, htpasswd } from "../support/sign-in.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 const IMAGE = smallImage("sign-in");
 const PASSWORD = "a-s3cret-of-alice";
 const WRONG = "somebody's-docker-hub-password";
@@ -138,7 +138,7 @@ describe.each(MODES.map((mode) => [mode.join(", "), mode] as const))("access.mod
       await podman.login(weir.host, "alice", PASSWORD);
       const other = `${weir.host}/docker.io/library/small:1`;
       expect(await podman.pull(other)).toBe(IMAGE.root.digest);
-      expect(weir.output()).toContain('"account":"alice"');
+      await until("the access line", () => weir.output().includes('"account":"alice"'));
     },
     TIMEOUT_MS,
   );
@@ -154,7 +154,7 @@ describe.each(MODES.map((mode) => [mode.join(", "), mode] as const))("access.mod
       await expect(docker.login(weir.host, "alice", WRONG)).rejects.toThrow(/unauthorized|401|incorrect|wrong/i);
       await docker.login(weir.host, "alice", PASSWORD);
       expect(await docker.pull(`${weir.host}/docker.io/library/small:1`)).toBe(IMAGE.root.digest);
-      expect(weir.output()).toContain('"account":"alice"');
+      await until("the access line", () => weir.output().includes('"account":"alice"'));
     },
     TIMEOUT_MS,
   );

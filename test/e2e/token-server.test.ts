@@ -4,12 +4,13 @@ import { createAuthority } from "../support/certificates.ts";
 import { CONTAINERD_TOOLS, SKOPEO_TOOLS, skopeoCopy, startContainerd } from "../support/engines.ts";
 import { push, smallImage } from "../support/images.ts";
 import { createLab } from "../support/lab.ts";
+import { until } from "../support/processes.ts";
 import { startRegistry } from "../support/registry.ts";
 import { startTokenServer } from "../support/token-server.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir } from "../support/weir.ts";
 
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 const IMAGE = smallImage("token-server");
 const PASSWORD = "a-s3cret-of-alice";
 const ISSUER = "Acme auth server";
@@ -64,7 +65,7 @@ toolTest(
     const alice = ["--src-creds", `alice:${PASSWORD}`];
     expect(await copy(may, ...alice)).toBe(IMAGE.root.digest);
     for (const question of server.asked) expect(question).toEqual(["alice", SERVICE, SCOPE]);
-    expect(weir.output()).toContain('"account":"alice"');
+    await until("the access line", () => weir.output().includes('"account":"alice"'));
     await expect(copy(mayNot, ...alice)).rejects.toThrow(/unauthorized|authentication required|denied/i);
     for (const options of [["--src-creds", "alice:wrong"], []]) {
       await expect(copy(may, ...options)).rejects.toThrow(/unauthorized|authentication required|denied|401/i);

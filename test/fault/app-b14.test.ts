@@ -164,7 +164,7 @@ toolTest(["mount"], "B14 no spool file can be made, for want of inodes: the same
 
 toolTest(["mount"], "B14 full when Weir starts: it starts, and says so, and pulls succeed", async () => {
   const disk = await weirOnSmallDisk("size=16m", "head -c 64m /dev/zero > filler 2> errors");
-  expect(disk.weir.output()).toContain("nothing can be kept");
+  await until("the log to tell", () => disk.weir.output().includes("nothing can be kept"));
   await pull(disk.weir);
   expectOneGetEach(image);
   await expectPassedOn(disk, "b14 start", 20 * MiB);
@@ -223,5 +223,5 @@ toolTest(["mount"], "B14 a limit below the disk's size: room is made before the 
   await fillsOver(weir);
   expect(origin.ledger).toEqual([[0, large.size]]);
   expect(await heldBlobs(root)).not.toContain(large.digest);
-  expect(weir.output()).toContain("storage.maxSize");
+  await until("the log to tell", () => weir.output().includes("storage.maxSize"));
 });

@@ -75,7 +75,7 @@ test.each([
     }
     await expectNothingKept();
     expect(await mismatches()).toBe(1);
-    expect(weir.output()).toContain("an upstream delivered wrong bytes: discarded");
+    await until("the log to tell", () => weir.output().includes("an upstream delivered wrong bytes: discarded"));
     expect(origin.ledger).toEqual([[0, SIZE]]);
 
     const again = await getBlob(weir.url + path(blob.digest));

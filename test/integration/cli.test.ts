@@ -160,7 +160,7 @@ describe("serve", () => {
   test.each([["SIGTERM"], ["SIGINT"]] as const)("O2 serves until %s, and ends with 0", async (signal) => {
     const [running, url] = await serve([], ANYWHERE);
     expect((await httpRequest(`${url}/v2/`)).status).toBe(200);
-    expect(running.output()).toContain("docker pull 127.0.0.1:");
+    await until("what to try", () => running.output().includes("docker pull 127.0.0.1:"));
     running.kill(signal);
     expect(await running.exited).toEqual({ code: 0, signal: null });
   });

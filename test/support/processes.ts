@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
 import { requireTool } from "./tools.ts";
 
 /** Output kept of one program, in characters: enough to see why it failed, bounded for those that log every request. */
@@ -15,6 +15,9 @@ const POLL_MS = 20;
 
 /** What takes a second does so on a machine of its own: on one with twenty others at work it takes half a minute, and is right. */
 export const PATIENCE_MS = 120_000;
+
+/** For a whole command, within the time of a test. */
+const RUN_MS = 200_000;
 
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
@@ -56,8 +59,18 @@ export async function start(argv: readonly string[], options: RunOptions = {}): 
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
   let output = "";
+  let pieces = 0;
   const keep = (text: string): void => {
     output = (output + text).slice(-OUTPUT_LIMIT);
+    pieces += 1;
+  };
+  /** What a process that has ended wrote last is in the pipes by then: two turns of the event loop without any of it tell that it is read. */
+  const drained = async (): Promise<void> => {
+    for (let [before, quiet] = [pieces, 0]; quiet < 2; quiet += 1) {
+      await nextTurn();
+      if (pieces !== before) quiet = -1;
+      before = pieces;
+    }
   };
   child.stdout.setEncoding("utf8").on("data", keep);
   child.stderr.setEncoding("utf8").on("data", keep);
@@ -67,7 +80,7 @@ export async function start(argv: readonly string[], options: RunOptions = {}): 
     child.once("exit", (code, signal) => {
       gone = true;
       alive.delete(child);
-      resolve({ code, signal });
+      void drained().then(() => resolve({ code, signal }));
     });
   });
   await once(child, "spawn");
@@ -111,7 +124,7 @@ export async function run(
   const child = spawn(name.includes("/") ? name : requireTool(name), args, {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...options.env },
-    timeout: options.timeoutMs ?? PATIENCE_MS,
+    timeout: options.timeoutMs ?? RUN_MS,
     killSignal: "SIGKILL",
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });

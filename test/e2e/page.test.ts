@@ -71,8 +71,6 @@ async function start(): Promise<void> {
         "models.example": { endpoints: [models.url.origin], timeouts: { body: "1h" } },
         "broken.example": { endpoints: [broken.url.origin] },
       },
-      // The test decides how fast the layer comes.
-      download: { minRate: 0 },
       shutdown: { grace: "2s" },
       telemetry: { logLevel: "error" },
     },

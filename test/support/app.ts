@@ -24,7 +24,7 @@ export class PausingClock extends ManualClock {
 }
 
 export interface TestAppOptions {
-  /** Sections of the configuration; addresses, storage and a log of errors only are filled in where they are left out. */
+  /** Sections of the configuration; addresses, storage, a log of errors only and downloads that may be slow are filled in where they are left out. */
   readonly config: Readonly<Record<string, unknown>>;
   /** Left out, the machine's. */
   readonly clock?: ManualClock;
@@ -58,6 +58,8 @@ export async function startTestApp(stack: AsyncDisposableStack, options: TestApp
     telemetry: { logLevel: "error" },
     // Its time may never come by this clock.
     shutdown: { grace: "1ms" },
+    // Bodies are held back for as long as a test, and a busy machine, takes.
+    download: { minRate: 0 },
     ...options.config,
   };
   const write = async (sections: Readonly<Record<string, unknown>>): Promise<void> => {

@@ -24,7 +24,7 @@ export interface WeirOptions {
   /** The program; the sources', as they are, if left out. */
   readonly main?: string;
   readonly network?: Network;
-  /** Sections of the configuration; addresses and storage are filled in where they are left out. */
+  /** Sections of the configuration; addresses, storage and downloads that may be slow are filled in where they are left out. */
   readonly config: Readonly<Record<string, unknown>>;
   /** `server.workers`; one if left out. */
   readonly workers?: number;
@@ -69,6 +69,8 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
     server: { listen: host, workers: options.workers ?? 1 },
     admin: { listen: admin },
     storage: { driver: "filesystem", filesystem: { root } },
+    // Bodies are held back for as long as a test, and a busy machine, takes.
+    download: { minRate: 0 },
     ...options.config,
   };
   // JSON is YAML.

@@ -4,7 +4,7 @@
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { startTestApp, type TestApp } from "../../support/app.ts";
 import { getBlob } from "../../support/blob-pull.ts";
 import { expectStatus, hubUpstream } from "../../support/hub-weir.ts";
@@ -19,9 +19,6 @@ import { type HubDouble, startHubDouble } from "../../support/registries/dockerh
 import { basic, htpasswd } from "../../support/sign-in.ts";
 import { toolTest } from "../../support/tools.ts";
 import { startWeirs } from "../../support/weir-fleet.ts";
-
-// Several processes and a Redis, in one of them.
-vi.setConfig({ testTimeout: 120_000 });
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const ACCOUNT = { username: "weir", password: "dckr-pat-tenants" };
@@ -66,7 +63,6 @@ function config(): Readonly<Record<string, unknown>> {
         timeouts: { body: "1h" },
       },
     },
-    download: { minRate: 0 },
     routing: { default: "docker.io", hosts: { [VIRTUAL_HOST]: "docker.io" } },
     access: {
       mode: ["anonymous", "htpasswd"],

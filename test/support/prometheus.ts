@@ -12,7 +12,7 @@ export interface Sample {
 export interface Prometheus {
   /** What the expression is worth at that time; a scalar has no labels. Rejects with Prometheus' words when it does not parse. */
   query(expr: string, atS: number): Promise<readonly Sample[]>;
-  /** Resolves with the time of a scrape that began after now; seconds since the epoch. */
+  /** Resolves with the time of a scrape that began after now and was answered in time; seconds since the epoch. */
   scraped(): Promise<number>;
   /** The rules it has loaded, with what is wrong with them. */
   rules(): Promise<readonly { readonly name: string; readonly health: string; readonly lastError?: string }[]>;
@@ -60,7 +60,7 @@ export async function startPrometheus(
       const sinceS = Date.now() / 1000;
       let atS = 0;
       await until("a scrape", async () => {
-        const [sample] = await query('timestamp(up{job="weir"})', Date.now() / 1000);
+        const [sample] = await query('timestamp(up{job="weir"}) and up{job="weir"} == 1', Date.now() / 1000);
         atS = sample?.value ?? 0;
         return atS > sinceS;
       });

@@ -16,7 +16,7 @@ import { type Registry, startRegistry } from "../support/registry.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 
 const IMAGES: Readonly<Record<string, Image>> = {
   small: smallImage("clients"),

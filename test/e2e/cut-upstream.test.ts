@@ -20,7 +20,7 @@ const MIB = 1024 * 1024;
 const LAYER_BYTES = 300 * MIB;
 const CUT_BYTES = 20 * MIB;
 /** 300 MiB move about four times, through two cores that other tests use as well. */
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 
 const image = bigImage("cut upstream", LAYER_BYTES);
 const layer = image.blobs[1] ?? image.root;

@@ -20,7 +20,7 @@ import { startRegistry } from "../support/registry.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
 const IMAGE = smallImage("hosts");
 

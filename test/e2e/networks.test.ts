@@ -10,7 +10,7 @@ import { startRegistry } from "../support/registry.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 const IMAGE = smallImage("networks");
 const REFERENCE = "docker.io/library/small:1";
 

@@ -13,7 +13,7 @@ import { startRegistry } from "../support/registry.ts";
 import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 480_000;
 const LAYER_BYTES = 4 << 20;
 const IMAGE = bigImage("nginx e2e", LAYER_BYTES);
 

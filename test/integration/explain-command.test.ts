@@ -1,5 +1,5 @@
 /** `weir explain` as its users run it: beside a running server, without one, and in front of several workers. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { expectStatus, hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { smallImage } from "../support/images.ts";
 import { fillsOver } from "../support/metrics.ts";
@@ -11,9 +11,6 @@ import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
-// Each starts several processes.
-vi.setConfig({ testTimeout: 120_000 });
-
 const IMAGE = smallImage("explained by command");
 
 let stack: AsyncDisposableStack;

@@ -1,7 +1,7 @@
 /** What real docker-registries hold, adopted and served with every upstream dead. */
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, vi } from "vitest";
+import { afterEach, beforeEach, expect } from "vitest";
 import { expectStatus } from "../support/hub-weir.ts";
 import { dockerList, type Image, multiArchImage, push, sha256, smallImage } from "../support/images.ts";
 import { httpRequest } from "../support/network.ts";
@@ -12,9 +12,6 @@ import { toolTest } from "../support/tools.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
-
-// Each starts several programs.
-vi.setConfig({ testTimeout: 120_000 });
 
 let stack: AsyncDisposableStack;
 

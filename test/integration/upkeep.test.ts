@@ -1,7 +1,7 @@
 /** The commands on what is held, as their users run them: beside a running server, and without one. */
 import { mkdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { expectStatus, hubUpstream, pullByHead } from "../support/hub-weir.ts";
 import { smallImage } from "../support/images.ts";
 import { fillsOver } from "../support/metrics.ts";
@@ -12,9 +12,6 @@ import { blobFile, heldBlobs, unsound } from "../support/store-files.ts";
 import { startWeir, type WeirProcess } from "../support/weir.ts";
 
 const MAIN = new URL("../../src/main.ts", import.meta.url).pathname;
-// Each starts a dozen processes.
-vi.setConfig({ testTimeout: 120_000 });
-
 const TOKEN = "an-admin-token-of-some-length";
 
 let stack: AsyncDisposableStack;

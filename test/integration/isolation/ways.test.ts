@@ -5,7 +5,7 @@
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import https from "node:https";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { startTestApp } from "../../support/app.ts";
 import { type Certificate, createAuthority } from "../../support/certificates.ts";
 import { hubUpstream } from "../../support/hub-weir.ts";
@@ -17,9 +17,6 @@ import type { HttpReply } from "../../support/network.ts";
 import { recorder } from "../../support/recorder/recorder.ts";
 import { type HubDouble, startHubDouble } from "../../support/registries/dockerhub.ts";
 import { basic, fileOf, htpasswd, type IssuerKey, issuerKey, signed } from "../../support/sign-in.ts";
-
-// Thousands of requests in each.
-vi.setConfig({ testTimeout: 120_000 });
 
 const ACCOUNT = { username: "weir", password: "dckr-pat-ways" };
 const ISSUER = "https://issuer.example";

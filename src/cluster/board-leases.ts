@@ -69,16 +69,28 @@ class HeldLease implements Lease {
   readonly #onOver: () => void;
   readonly #lost = new AbortController();
   readonly #over = new AbortController();
+  /** When the board was last asked for it, milliseconds since the epoch. */
+  #askedAtMs: number;
+  #doubt: PromiseWithResolvers<void> | undefined;
 
   constructor(deps: LeasesDeps, name: string, row: LeaseRow, onOver: () => void) {
     this.#deps = deps;
     this.#name = name;
     this.#row = row;
     this.#onOver = onOver;
+    this.#askedAtMs = deps.clock.now();
   }
 
   get lost(): AbortSignal {
     return this.#lost.signal;
+  }
+
+  doubt(): Promise<void> | undefined {
+    if (this.#over.signal.aborted || this.#deps.clock.now() - this.#askedAtMs < LEASE_MS) {
+      return undefined;
+    }
+    this.#doubt ??= Promise.withResolvers<void>();
+    return this.#doubt.promise;
   }
 
   /** Renews it until it is over. */
@@ -112,11 +124,19 @@ class HeldLease implements Lease {
         this.#end();
         return;
       }
+      this.#asked();
     }
+  }
+
+  #asked(): void {
+    this.#askedAtMs = this.#deps.clock.now();
+    this.#doubt?.resolve();
+    this.#doubt = undefined;
   }
 
   #end(): void {
     this.#over.abort();
+    this.#asked();
     this.#onOver();
   }
 }

@@ -22,6 +22,12 @@ export type Acquired =
 export interface Lease {
   /** Aborts when somebody else has it: this process has been too slow to renew it, frozen or cut off. */
   readonly lost: AbortSignal;
+  /**
+   * Undefined as long as this process has been able to ask for the lease of late. Who has been frozen for longer than a lease
+   * lasts does not know yet whether it is lost: to be waited for before anything is done that another may be doing. Resolves
+   * when that is known, or cannot be; never rejects.
+   */
+  doubt(): Promise<void> | undefined;
   /** Repeatable; never rejects. */
   release(): Promise<void>;
 }

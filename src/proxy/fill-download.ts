@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { OnBehalf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
+import { waitFor } from "../base/wait-for.ts";
 import type { DownloadConfig } from "../config/types.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
 import { WrongContentError } from "./fill-errors.ts";
@@ -25,7 +26,7 @@ export interface DownloadTaker {
 export interface DownloadOptions {
   readonly sources: FillSources;
   /** Whose turn it is to ask the source that is next. */
-  readonly turn: Pick<FillTurn, "open">;
+  readonly turn: Pick<FillTurn, "open" | "doubt">;
   /** Whose bytes they are until one has answered. */
   readonly upstream: string;
   readonly taker: DownloadTaker;
@@ -165,7 +166,7 @@ export class Download {
 
   /** The body's chunks up to the blob's end, for as long as they come fast enough. The body is over when the loop is left. */
   async *#received(opened: OpenedBody, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
-    const { clock, config } = this.#o;
+    const { clock, config, turn } = this.#o;
     const { body } = opened;
     const floor = new RateFloor(clock, config.minRate);
     const over = new AbortController();
@@ -182,6 +183,8 @@ export class Download {
     try {
       signal.throwIfAborted();
       while (this.#total === undefined || position < this.#total) {
+        const doubt = turn.doubt();
+        if (doubt !== undefined) await waitFor(doubt, signal);
         floor.asked();
         const { done, value } = await chunks.next();
         if (done === true) return;

@@ -45,6 +45,8 @@ export interface FillTurn {
    * asks again from where it stopped.
    */
   open(source: FillSource, start: number, o: CallOptions): Promise<BlobBody>;
+  /** To be waited for before more of the body is read: it may have become somebody else's turn. As {@link Lease.doubt}. */
+  doubt(): Promise<void> | undefined;
   /** The body that was opened last comes from another process, which is to store the blob, or from the store. */
   readonly follows: boolean;
   /** Resolves with whether the process whose turn it was has stored the blob, as far as that is worth waiting for. */
@@ -56,6 +58,7 @@ export interface FillTurn {
 /** Of a process that shares nothing. */
 export const aloneTurn: FillTurn = {
   open: (source, start, o) => source.open(start, o),
+  doubt: () => undefined,
   follows: false,
   storedElsewhere: async () => false,
   end: async () => {},
@@ -104,6 +107,10 @@ class LeasedTurn implements FillTurn {
     } finally {
       step?.end({ outcome: "given up" });
     }
+  }
+
+  doubt(): Promise<void> | undefined {
+    return this.#follows ? undefined : this.#lease?.doubt();
   }
 
   get follows(): boolean {

@@ -71,3 +71,39 @@ test("C1 who was frozen past its lease learns that somebody else has taken it", 
   await pass(clock, 4_000);
   expect(lease.lost.aborted).toBe(true);
 });
+
+test("C1 who was frozen past its lease is in doubt until the board was asked, and nobody else ever is", async () => {
+  const clock = new ManualClock();
+  const board = new TestBoard(clock);
+  const lease = await take(board.member("a"), "fill x");
+  await pass(clock, 30_000);
+  expect(lease.doubt()).toBeUndefined();
+  // What runs before the first timer, as it does in a process that goes on.
+  clock.advance(60_000);
+  const doubt = lease.doubt();
+  expect(doubt).toBeInstanceOf(Promise);
+  await doubt;
+  expect(lease.doubt()).toBeUndefined();
+  expect(lease.lost.aborted).toBe(false);
+});
+
+test("C1 who was frozen and has lost its lease knows it when the doubt is over", async () => {
+  const clock = new ManualClock();
+  const board = new TestBoard(clock);
+  const thaw = Promise.withResolvers<void>();
+  let frozen = Promise.resolve();
+  const leases = board.member(
+    "a",
+    () => false,
+    () => frozen,
+  );
+  const lease = await take(leases, "fill x");
+  frozen = thaw.promise;
+  clock.advance(60_000);
+  await take(board.member("b"), "fill x");
+  const doubt = lease.doubt();
+  expect(lease.lost.aborted).toBe(false);
+  thaw.resolve();
+  await doubt;
+  expect(lease.lost.aborted).toBe(true);
+});

@@ -31,7 +31,7 @@ function leasesAfter(looks: number): Pick<Leases, "acquire"> {
   return {
     async acquire() {
       left -= 1;
-      const lease = { lost: new AbortController().signal, release: async () => {} };
+      const lease = { lost: new AbortController().signal, doubt: () => undefined, release: async () => {} };
       return left < 0 ? { lease } : { holder: undefined };
     },
   };

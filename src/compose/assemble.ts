@@ -19,6 +19,7 @@ import { type NamedPin, OperatorPins } from "../proxy/operator-pins.ts";
 import { Provenance } from "../proxy/provenance.ts";
 import { createProxy, type RunningProxy } from "../proxy/proxy.ts";
 import type { Remembered } from "../proxy/remembered.ts";
+import { hearVerified, tellVerified } from "../proxy/told-verified.ts";
 import { Savings } from "../proxy/upkeep/savings.ts";
 import type { Explanations } from "../proxy/upkeep/upkeep.ts";
 import { openState } from "../state/open-state.ts";
@@ -238,6 +239,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     budgets: new FetchBudgets({ store: state.store<SpentBudget>("fetch-budgets"), clock }),
     download,
     turns: fleet.turns,
+    tellVerified: worker && ((digest, verified) => tellVerified(worker.channel, digest, verified)),
     state: state.store<Remembered>("remembered"),
     inForce: () => live,
     maxAgeMs: othersWrite ? SHARED_AGE_MS : ALONE_AGE_MS,
@@ -246,6 +248,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     observer: metrics,
   });
   running.proxy = proxy;
+  if (worker !== undefined) hearVerified(worker.channel, (digest, verified) => proxy.heardVerified(digest, verified));
   onStop(() => proxy.stop());
   const namedPins = async (o: CallOptions): Promise<readonly NamedPin[]> => {
     const configured = live.config.storage.room.pins.map((text): NamedPin => {

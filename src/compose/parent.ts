@@ -6,6 +6,7 @@ import { LeaseTable } from "../cluster/lease-table.ts";
 import type { ConfigSource } from "../config/config-source.ts";
 import type { Config } from "../config/types.ts";
 import { brokerRoom } from "../proxy/remote-room.ts";
+import { passOnVerified } from "../proxy/told-verified.ts";
 import { brokerSavings } from "../proxy/upkeep/told-savings.ts";
 import { brokerState } from "../state/brokered-state.ts";
 import type { StateStore } from "../state/state-store.ts";
@@ -52,6 +53,7 @@ export async function startParent(
       brokerLeases(channel, leases);
       brokerState(channel, storeOf);
       brokerSavings(channel, savings);
+      passOnVerified(channel, () => running.workers?.lines.map((line) => line.channel) ?? []);
       forgetful.set(channel, parts.onForget(brokerRoom(channel, room)));
       counted.attend(channel);
       hearChanges(channel, changed);

@@ -33,15 +33,24 @@ export async function* heldPart(
   }
 }
 
+/** What is made of the reading of a whole blob. */
+export interface Verification {
+  /** Whether another reading has shown meanwhile that the blob is whole. */
+  isDone(): boolean;
+  settle(agrees: boolean): Promise<void>;
+  /** The client has left before the end. */
+  giveUp(): void;
+}
+
 /**
- * A whole held blob, hashed on the way: what its last bytes would complete is not let out before the digest agrees. Where the
- * store loses it, the rest comes from elsewhere, and nothing is settled. Closes the blob at the end. Throws a StorageError
- * `corrupt` where the digest does not agree.
+ * A whole held blob, hashed on the way: what its last bytes would complete is not let out before the digest agrees, here or in
+ * another reading. Where the store loses it, the rest comes from elsewhere, and nothing is settled. Closes the blob at the end.
+ * Throws a StorageError `corrupt` where the digest does not agree.
  */
 export async function* verifiedWhole(
   blob: OpenBlob,
   digest: Digest,
-  settled: (agrees: boolean) => Promise<void>,
+  verification: Verification,
   elsewhere: Elsewhere,
   o: CallOptions,
 ): ByteStream {
@@ -51,20 +60,30 @@ export async function* verifiedWhole(
     return elsewhere(start, error);
   };
   const hasher = createHasher(digestAlgorithm(digest));
+  let done = false;
   let position = 0;
-  for await (const chunk of heldPart(blob, 0, blob.size, goOn, o)) {
-    hasher.update(chunk);
-    position += chunk.length;
-    if (position === blob.size) {
-      const agrees = hasher.digest() === digest;
-      if (!lost) {
-        await settled(agrees);
+  try {
+    for await (const chunk of heldPart(blob, 0, blob.size, goOn, o)) {
+      done ||= !lost && verification.isDone();
+      if (!done) {
+        hasher.update(chunk);
       }
-      if (!agrees) {
-        throw new StorageError("corrupt", `the held blob ${digest} does not hash to its digest`);
+      position += chunk.length;
+      if (position === blob.size && !done) {
+        const agrees = hasher.digest() === digest;
+        if (!lost) {
+          await verification.settle(agrees);
+        }
+        if (!agrees) {
+          throw new StorageError("corrupt", `the held blob ${digest} does not hash to its digest`);
+        }
       }
+      yield chunk;
     }
-    yield chunk;
+  } finally {
+    if (position < blob.size && !done && !lost) {
+      verification.giveUp();
+    }
   }
 }
 

@@ -15,7 +15,15 @@ import type { Admitted } from "./access-gate.ts";
 import type { BlobAnswer, CacheInfo, BlobCall as ClientsBlobCall } from "./answers.ts";
 import { anythingHeld } from "./anything-held.ts";
 import type { Background } from "./background.ts";
-import { type Elsewhere, exactly, hashesTo, heldPart, inMemory, verifiedWhole } from "./blob-bodies.ts";
+import {
+  type Elsewhere,
+  exactly,
+  hashesTo,
+  heldPart,
+  inMemory,
+  type Verification,
+  verifiedWhole,
+} from "./blob-bodies.ts";
 import type { Fill, Fills } from "./fills.ts";
 import type { Listings } from "./listings.ts";
 import type { Target } from "./manifests-by-digest.ts";
@@ -28,7 +36,7 @@ import { recorded } from "./recorded.ts";
 import type { Memory } from "./remembered.ts";
 import { RepositorySource } from "./repository-source.ts";
 import type { Standings } from "./standings.ts";
-import { VerifiedBlobs } from "./verified-blobs.ts";
+import { type Verified, VerifiedBlobs, type VerifiedBlobsDeps } from "./verified-blobs.ts";
 
 export interface BlobsDeps {
   readonly blobs: BlobStore;
@@ -40,6 +48,7 @@ export interface BlobsDeps {
   readonly memory: Memory;
   readonly background: Background;
   readonly ready: Pick<ReadyAnswers, "content" | "forget">;
+  readonly tellVerified?: VerifiedBlobsDeps["tellVerified"];
   freshnessOf(upstream: string): FreshnessConfig;
   readonly download: Pick<DownloadConfig, "rangeWaitMs">;
   readonly log: Log;
@@ -112,6 +121,11 @@ export class Blobs {
   /** The blob was deleted: one that comes in its place is looked at anew. */
   forget(digest: Digest): void {
     this.#verified.forget(digest);
+  }
+
+  /** Another process that serves from the same files has seen a blob to be whole. */
+  heardVerified(digest: Digest, verified: Verified): void {
+    this.#verified.hear(digest, verified);
   }
 
   /** Undefined also where storage fails: then the blob comes from its upstream once more. */
@@ -193,7 +207,7 @@ export class Blobs {
       await this.#verified.discard(digest, call);
       return undefined;
     }
-    let verified = known?.version === held.version;
+    let verified = this.#verified.isWhole(digest, held);
     const listed = verified ? held.size : await this.#deps.listings.sizeOf(repo, digest, call);
     if (listed !== undefined && listed !== held.size) {
       // The file may be short, or the manifest wrong; anybody's manifest must not cost the others a good blob.
@@ -238,11 +252,15 @@ export class Blobs {
     if (!verified && !whole) {
       this.#verified.verifyBeside(digest);
     }
-    const settled = (agrees: boolean): Promise<void> => this.#verified.settle(digest, held, agrees, call);
+    const verification: Verification = {
+      isDone: () => this.#verified.isWhole(digest, held),
+      settle: (agrees) => this.#verified.settle(digest, held, agrees, call),
+      giveUp: () => this.#verified.verifyBeside(digest),
+    };
     const body =
       verified || !whole
         ? heldPart(held, start, end + 1, elsewhere, call)
-        : verifiedWhole(held, digest, settled, elsewhere, call);
+        : verifiedWhole(held, digest, verification, elsewhere, call);
     return { answer: { ...answer, body, release: () => held.close() } };
   }
 

@@ -39,6 +39,7 @@ import { Stale } from "./stale.ts";
 import { Standings, UNKNOWN } from "./standings.ts";
 import { listedTags, Tags } from "./tags.ts";
 import type { Turns } from "./turns.ts";
+import type { Verified } from "./verified-blobs.ts";
 import { WithheldError } from "./withheld.ts";
 
 /** What the pull-through reports; telemetry/ implements it. */
@@ -70,6 +71,8 @@ export interface ProxyDeps {
   readonly download: Pick<DownloadConfig, "rangeWaitMs">;
   /** Which process asks an upstream what several want to know. */
   readonly turns: Turns;
+  /** Tells other processes that serve from the same files what this one has seen to be whole. */
+  readonly tellVerified?: ((digest: Digest, verified: Verified) => void) | undefined;
   /** Answers remembered only to save asking again. */
   readonly state: StateStore<Remembered>;
   /** What is in force of the configuration; another object after each reload. */
@@ -94,6 +97,8 @@ export interface RunningProxy extends PullThrough {
   readonly memory: Pick<Memory, "forgetTag" | "forgetDigest" | "forgetRepository">;
   /** What it knows without asking anybody, for who explains it. */
   readonly knowledge: ProxyKnowledge;
+  /** Another process that serves from the same files has seen a held blob to be whole. */
+  heardVerified(digest: Digest, verified: Verified): void;
   /** A blob or manifest was deleted: what is remembered of its content goes, too. */
   forget(digest: Digest): void;
   /** A link or a record of a repository was written or deleted, or may have been: what rested on it does so no more. */
@@ -225,6 +230,7 @@ export function createProxy(deps: ProxyDeps): RunningProxy {
     heldManifest: async (digest, o) => await manifests.read(digest, o),
     memory,
     knowledge: { standings, access, memory, askedSince: (repo, tag) => byTag.askedSince(repo, tag) },
+    heardVerified: (digest, verified) => blobs.heardVerified(digest, verified),
     forget(digest) {
       manifests.forget(digest);
       listings.forget(digest);

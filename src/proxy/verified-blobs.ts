@@ -7,7 +7,7 @@ import type { Digest } from "../oci/digest.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
 import type { Background } from "./background.ts";
 import { hashesTo } from "./blob-bodies.ts";
-import type { ReadyAnswers } from "./ready.ts";
+import { MAX_READY_BYTES, type ReadyAnswers } from "./ready.ts";
 
 /** Held blobs known to be whole, so that they are not hashed at each hit: some 30 MB when full. */
 const MAX_VERIFIED = 100_000;
@@ -23,10 +23,15 @@ export interface VerifiedBlobsDeps {
   readonly blobs: BlobStore;
   readonly background: Background;
   readonly ready: Pick<ReadyAnswers, "forget">;
+  /** Tells the other processes that serve from the same files; undefined where there are none. */
+  readonly tellVerified?: ((digest: Digest, verified: Verified) => void) | undefined;
   readonly log: Log;
 }
 
-/** What this process has seen to be whole of what is held. What turns out to be damaged is deleted, and so fetched again. */
+/**
+ * What has been seen to be whole of what is held, by this process or another that serves from the same files. What turns out to be
+ * damaged is deleted, and so fetched again.
+ */
 export class VerifiedBlobs {
   readonly #deps: VerifiedBlobsDeps;
   readonly #verified = new LRUCache<Digest, Verified>(atMost(MAX_VERIFIED));
@@ -42,6 +47,16 @@ export class VerifiedBlobs {
     return this.#verified.get(digest);
   }
 
+  /** Whether the blob is as it was when it was last seen to be whole. */
+  isWhole(digest: Digest, { version }: Pick<Verified, "version">): boolean {
+    return this.#verified.get(digest)?.version === version;
+  }
+
+  /** Another process has read it. */
+  hear(digest: Digest, verified: Verified): void {
+    this.#verified.set(digest, verified);
+  }
+
   /** What comes in its place is looked at anew. */
   forget(digest: Digest): void {
     this.#verified.delete(digest);
@@ -51,6 +66,10 @@ export class VerifiedBlobs {
   async settle(digest: Digest, { version, size }: Verified, agrees: boolean, o: CallOptions): Promise<void> {
     if (agrees) {
       this.#verified.set(digest, { version, size });
+      // A small one is read sooner than told of.
+      if (size > MAX_READY_BYTES) {
+        this.#deps.tellVerified?.(digest, { version, size });
+      }
     } else {
       await this.discard(digest, o);
     }
@@ -63,7 +82,10 @@ export class VerifiedBlobs {
     this.#deps.ready.forget(digest);
   }
 
-  /** For a client that reads parts only, of which none can be verified: damage is found, and healed, by reading all of it. */
+  /**
+   * For a client that reads parts only, of which none can be verified, or has left before the end: damage is found, and healed, by
+   * reading all of it.
+   */
   verifyBeside(digest: Digest): void {
     if (this.#verifying.has(digest)) {
       return;

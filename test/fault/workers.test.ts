@@ -166,6 +166,40 @@ test(
 );
 
 test(
+  "after a restart, a blob that one worker has read whole is handed over by all of them",
+  async () => {
+    const weir = await start();
+    const blob = stampedBlob("workers-whole", 8 * MiB);
+    origin.add("app", blob);
+    await (await pull(weir, blob)).compare(blob);
+    await until("the blob to be kept", async () => (await heldBlobs(weir.root)).length === 1);
+    await weir.stop();
+    const config = JSON.parse(await readFile(weir.file, "utf8"));
+    Object.assign(config.server, { accelRedirect: "/files/", trustedProxies: ["127.0.0.1"] });
+    await writeFile(weir.file, JSON.stringify(config));
+    await weir.start();
+    const url = `${weir.url}/v2/registry.example/app/blobs/${blob.digest}`;
+    const whole = await getBlob(url, { "x-forwarded-for": "203.0.113.7" });
+    expect(whole.headers).not.toHaveProperty("x-accel-redirect");
+    expect(await whole.compare(blob)).toEqual({ bytes: blob.size, complete: true });
+    // Messages come in order: the parent has been told before all of them have told it of the first of these, and the workers have
+    // heard before they tell of the second.
+    for (const heads of [9, 18]) {
+      for (const reply of await Promise.all(Array.from({ length: 9 }, () => httpRequest(url, { method: "HEAD" })))) {
+        expectStatus(200, reply);
+      }
+      await until("all HEADs to be counted", async () => {
+        return (await metricOf(weir.adminUrl, "weir_http_requests_total", { kind: "blob", method: "HEAD" })) === heads;
+      });
+    }
+    const headers = { "x-forwarded-for": "203.0.113.7", range: "bytes=0-3" };
+    const replies = await Promise.all(Array.from({ length: 9 }, () => httpRequest(url, { headers })));
+    expect(replies.map((reply) => typeof reply.headers["x-accel-redirect"])).toEqual(Array(9).fill("string"));
+  },
+  WHOLE_TEST_MS,
+);
+
+test(
   "O2 SIGTERM: bodies in flight finish, every process ends, and what is unfinished is kept for resuming",
   async () => {
     const weir = await start();

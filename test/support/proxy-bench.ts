@@ -4,7 +4,7 @@ import { type ContentRules, NO_CONTENT_RULES } from "../../src/access/content-ru
 import { NO_ACCESS_RULES } from "../../src/access/rules.ts";
 import { silentLog } from "../../src/base/log.ts";
 import type { AccessConfig, FetchBudgetConfig, FreshnessConfig } from "../../src/config/types.ts";
-import { digestAlgorithm, digestOf, parseDigest } from "../../src/oci/digest.ts";
+import { type Digest, digestAlgorithm, digestOf, parseDigest } from "../../src/oci/digest.ts";
 import { parseReference } from "../../src/oci/reference.ts";
 import type {
   BlobAnswer,
@@ -61,6 +61,8 @@ export class ProxyBench {
   readonly hub = new FakeUpstream("docker.io");
   readonly other = new FakeUpstream("other.example");
   readonly stale: StaleReason[] = [];
+  /** What the other processes were told to be whole. */
+  readonly toldVerified: (readonly [digest: Digest, size: number])[] = [];
   readonly signal = new AbortController().signal;
   freshness = FRESHNESS;
   privateToAnonymous = false;
@@ -224,6 +226,7 @@ export class ProxyBench {
       inForce: () => this.#inForce(),
       maxAgeMs: this.maxAgeMs,
       turns: noTurns,
+      tellVerified: (digest, { size }) => this.toldVerified.push([digest, size]),
       state: createMemoryState<Remembered>({ clock: this.clock, log: silentLog }),
       clock: this.clock,
       log: silentLog,

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Digest, digestOf } from "../../../src/oci/digest.ts";
 import { OCI_MANIFEST } from "../../../src/oci/media-types.ts";
 import type { BlobStore } from "../../../src/storage/blob-store.ts";
+import { eventually } from "../../support/fill-bench.ts";
 import { ProxyBench } from "../../support/proxy-bench.ts";
 
 const NGINX = "docker.io/library/nginx";
@@ -324,5 +325,95 @@ describe("B15 damage under a link", () => {
     ).rejects.toMatchObject({ fault: "corrupt" });
     expect(received).toBeLessThan(LARGE.length);
     expect((await bench.pull(`${NGINX}@${digest}`)).equals(LARGE)).toBe(true);
+  });
+
+  test("large, altered, and left before its end: found beside, and the next pull fetches it again", async () => {
+    const digest = await push(LARGE, { listed: true });
+    await bench.pull(`${NGINX}@${digest}`);
+    await bench.restart();
+    const altered = Buffer.from(LARGE);
+    altered[LARGE.length - 1] = 0;
+    await damage(digest, altered);
+    const { delete: deleteNow } = bench.blobs;
+    let deleted = false;
+    Object.assign(bench.blobs, {
+      delete: async (asked, o) => {
+        deleted = true;
+        return await deleteNow(asked, o);
+      },
+    } satisfies Partial<BlobStore>);
+    const { body } = await bench.blob(`${NGINX}@${digest}`);
+    for await (const chunk of body ?? []) {
+      expect(chunk.length).toBeLessThan(LARGE.length);
+      break;
+    }
+    await eventually("the damage to be found", () => deleted);
+    expect((await bench.pull(`${NGINX}@${digest}`)).equals(LARGE)).toBe(true);
+  });
+});
+
+describe("what is seen to be whole", () => {
+  async function heldSince(restart: boolean, bytes: Buffer): Promise<Digest> {
+    const digest = await push(bytes, { listed: false });
+    await bench.pull(`${NGINX}@${digest}`);
+    await eventually("the download to be over", () => bench.fills.size === 0);
+    if (restart) await bench.restart();
+    return digest;
+  }
+
+  /** Times that the store was asked for the blob, by an answer to one client and whatever that leads to. */
+  async function looks(digest: Digest, answer: () => Promise<unknown>): Promise<number> {
+    const { open } = bench.blobs;
+    let count = 0;
+    Object.assign(bench.blobs, {
+      open: async (asked, o) => {
+        count += asked === digest ? 1 : 0;
+        return await open(asked, o);
+      },
+    } satisfies Partial<BlobStore>);
+    await answer();
+    await bench.proxy.stop();
+    Object.assign(bench.blobs, { open });
+    return count;
+  }
+
+  const aPart = async (digest: Digest): Promise<void> => {
+    await bench.pull(`${NGINX}@${digest}`, { range: { kind: "from", start: 5, end: 9 } });
+  };
+
+  test("the other processes are told of once: when it was downloaded, or read for the first time", async () => {
+    const [downloaded, small] = [await heldSince(false, LARGE), await heldSince(false, SMALL)];
+    await eventually("it to be told", () => bench.toldVerified.length > 0);
+    await bench.restart();
+    await bench.pull(`${NGINX}@${downloaded}`);
+    await bench.pull(`${NGINX}@${downloaded}`);
+    await bench.pull(`${NGINX}@${small}`);
+    expect(bench.toldVerified).toEqual(Array(2).fill([downloaded, LARGE.length]));
+  });
+
+  test("of readers at once, those that are behind the first need not find it out for themselves", async () => {
+    const digest = await heldSince(true, LARGE);
+    bench.toldVerified.length = 0;
+    const { body } = await bench.blob(`${NGINX}@${digest}`);
+    const behind: Buffer[] = [];
+    for await (const chunk of body ?? []) {
+      behind.push(Buffer.from(chunk));
+      if (behind.length === 1) expect((await bench.pull(`${NGINX}@${digest}`)).equals(LARGE)).toBe(true);
+    }
+    expect(Buffer.concat(behind).equals(LARGE)).toBe(true);
+    expect(bench.toldVerified).toHaveLength(1);
+  });
+
+  test("what another process has read is not read again, unless it has been changed since", async () => {
+    const digest = await heldSince(true, LARGE);
+    const held = await bench.blobs.open(digest, bench);
+    const { version = "", size = 0 } = held ?? {};
+    await held?.close();
+    bench.proxy.heardVerified(digest, { version, size });
+    expect(await looks(digest, () => aPart(digest))).toBe(1);
+    await bench.restart();
+    bench.proxy.heardVerified(digest, { version: `${version} and another`, size });
+    // Once more, to read it beside.
+    expect(await looks(digest, () => aPart(digest))).toBe(2);
   });
 });

@@ -60,12 +60,12 @@ export class FsOpenBlob implements OpenBlob {
     const { buffers, chunks } = this.#deps;
     const leave = [buffers.begin(), chunks.join(this.#file)];
     let position = start;
-    let ahead = this.#pieceFrom(position, end);
+    let ahead: Promise<Piece> | undefined;
     try {
-      while (ahead !== undefined) {
-        const { bytes, done } = await ahead;
+      while (position < end) {
+        const { bytes, done } = await (ahead ?? this.#piece(position, end));
         position += bytes.length;
-        ahead = this.#pieceFrom(position, end);
+        ahead = this.#file.isAtHand ? undefined : this.#pieceFrom(position, end);
         try {
           signal.throwIfAborted();
           yield bytes;

@@ -1,4 +1,7 @@
-/** Bytes of buffers that all running reads together should hold; each reads with two, one under way and one ahead. */
+/**
+ * Bytes of buffers that all running reads together should hold; each reads with two, one under way and one ahead, unless what is
+ * read is at hand.
+ */
 const BUDGET = 32 << 20;
 /**
  * Bytes of all buffers, those included that nobody uses just now: what lone readers and shared chunks use at most at once. Memory
@@ -8,7 +11,7 @@ const MAX_BYTES = 96 << 20;
 /** With less the system calls cost more than the copying. */
 const LEAST_SHARE = 64 << 10;
 /** With more a chunk no longer fits the processor's cache on its way from the file to the socket. */
-const LARGEST = 4 << 20;
+const LARGEST = 1 << 20;
 /** Below this an own size class saves nothing. */
 const SMALLEST = 16 << 10;
 

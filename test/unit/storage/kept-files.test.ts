@@ -1,5 +1,5 @@
 import type { BigIntStats } from "node:fs";
-import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rename, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -148,4 +148,50 @@ test("after close nothing is kept, and what is in use is closed by its user", as
   await used.release();
   await (await opened()).release();
   expect(await filesOpenBelow(folder)).toEqual([]);
+});
+
+/** As often as it takes until the content of a file counts as at hand. */
+async function readOften(file: KeptFile): Promise<void> {
+  for (let i = 0; i < 8; i += 1) expect(await contentOf(file)).toBe("content");
+}
+
+test("what is read at once again and again is at hand: then it is read in place, and the others get their turn in between", async () => {
+  const file = await opened();
+  expect(file.isAtHand).toBe(false);
+  await readOften(file);
+  expect(file.isAtHand).toBe(true);
+  for (let i = 0; i < 3; i += 1) {
+    let othersTurn = false;
+    setImmediate(() => {
+      othersTurn = true;
+    });
+    expect(await contentOf(file)).toBe("content");
+    expect(othersTurn).toBe(true);
+  }
+  await file.release();
+});
+
+test("what lets one wait is not read in place any more", async () => {
+  const file = await opened();
+  await readOften(file);
+  const { now } = clock;
+  let looks = 0;
+  clock.now = () => {
+    looks += 1;
+    return 10 * looks;
+  };
+  expect(await contentOf(file)).toBe("content");
+  expect(file.isAtHand).toBe(false);
+  clock.now = now;
+  await file.release();
+});
+
+test("in place, too, a file that has become shorter is read to its end, and one that cannot be read says so", async () => {
+  const file = await opened();
+  await readOften(file);
+  await truncate(path, 3);
+  expect(await contentOf(file)).toBe("con");
+  expect(file.isAtHand).toBe(true);
+  await expect(file.read(Buffer.alloc(10), 10, -2)).rejects.toThrow();
+  await file.release();
 });

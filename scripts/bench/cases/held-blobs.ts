@@ -73,9 +73,13 @@ export const accel: BenchCase = {
   prepare: async (bench) => {
     const blobs = await bench.content.blobs(1, 1024 * MIB);
     const origin = await bench.origin();
-    const front = await accelerated(bench, await accelerating(bench, origin));
-    await pull(bench, front, blobs);
-    const servers = [{ name: "weir behind nginx", peer: front }, ...(await statics(bench))];
+    const weir = await accelerating(bench, origin);
+    await pull(bench, weir, blobs);
+    const servers = [
+      { name: "weir behind nginx", peer: await accelerated(bench, weir, "") },
+      { name: "weir behind nginx, tcp_nopush", peer: await accelerated(bench, weir, "tcp_nopush on;") },
+      ...(await statics(bench)),
+    ];
     return byClients(bench, servers, blobs, [1, 8, 64], HELD);
   },
 };
@@ -126,11 +130,11 @@ async function accelerating(bench: Bench, origin: Peer): Promise<Weir> {
   }
 }
 
-/** nginx that asks Weir, and sends what Weir points to. */
-async function accelerated(bench: Bench, weir: Weir): Promise<Peer> {
+/** nginx that asks Weir, and sends what Weir points to, as config/nginx/accel.conf has it. */
+async function accelerated(bench: Bench, weir: Weir, more: string): Promise<Peer> {
   const front = await bench.nginx(
     2,
-    `keepalive_requests 1000000;
+    `keepalive_requests 1000000; ${more}
      upstream weir { server ${new URL(weir.base).host}; keepalive 64; }
      server {
        listen 127.0.0.1:PORT;

@@ -1,6 +1,6 @@
 /** What `npm run build` makes: it does what the sources do, and a start reads no more than it needs. */
-import { readFile, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { packageVersion } from "../../src/base/package-version.ts";
 import { expectStatus, hubUpstream, pullByHead } from "../support/hub-weir.ts";
@@ -108,6 +108,25 @@ test("the status page has its files", async () => {
   const [, style] = /href="([^"]*style\.css)"/.exec(page.body.toString()) ?? [];
   const { body } = expectStatus(200, await httpRequest(`${weir.adminUrl}${style}`));
   expect(body).toEqual(await readFile(join(PROJECT, "src/http/page/assets/style.css")));
+});
+
+test("what Node has compiled is kept beside it, for the next start", async () => {
+  const compiled = join(dirname(main), "compiled");
+  await rm(compiled, { recursive: true, force: true });
+  await (await start()).stop();
+  const [kept = ""] = await readdir(compiled);
+  expect(await readdir(join(compiled, kept))).not.toEqual([]);
+});
+
+test("it starts where what is compiled cannot be kept", async () => {
+  const compiled = join(dirname(main), "compiled");
+  await rm(compiled, { recursive: true, force: true });
+  await writeFile(compiled, "in the way");
+  const weir = await start();
+  await pullByHead(weir.url, "library/app", "1", IMAGE);
+  expect(await weir.stop()).toMatchObject({ code: 0 });
+  expect(weir.output()).not.toMatch(/compil/i);
+  await rm(compiled);
 });
 
 test("it knows its version", async () => {

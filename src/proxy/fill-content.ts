@@ -118,15 +118,26 @@ export class FillContent {
   /** Keeps what comes in `file`, of which this takes over the hold. Its first `from` bytes have been received before. */
   spool(file: SpoolFile, from: number): Hasher {
     const hash = this.#newHash();
-    this.#file = file;
-    this.#spooling = true;
     this.#published = from;
     this.#window = new FillWindow(this.#o.memory, from, hash);
+    this.expectFile();
+    this.attach(file);
+    return hash;
+  }
+
+  /** A file is being made for what comes, all of which is in memory until {@link attach}, or {@link stream} where there is none. */
+  expectFile(): void {
+    this.#spooling = true;
+  }
+
+  /** The file that was expected, of which this takes over the hold. */
+  attach(file: SpoolFile): void {
+    this.#file = file;
     this.#writer = new FillWriter({
       file,
       window: this.#window,
       tuning: this.#o.tuning,
-      from,
+      from: this.#window.start,
       note: this.#o.note,
       rescue: this.#o.rescue,
       onWritten: () => {
@@ -137,7 +148,6 @@ export class FillContent {
       },
       onLost: (error) => this.#stream(error),
     });
-    return hash;
   }
 
   /** There is no file, or it is not to be kept. */
@@ -150,7 +160,9 @@ export class FillContent {
   hashApart(): void {
     const { digest, tuning, hashes } = this.#o;
     const large = this.total !== undefined && this.total >= tuning.hashApartBytes;
-    if (!large || this.received > 0 || !this.#spooling || this.#apart !== undefined || this.#file === undefined) return;
+    const hashing = this.#apart !== undefined || this.#catchingUp !== undefined;
+    // What an earlier attempt has left is hashed where it is read.
+    if (!large || hashing || this.#window.start > 0 || !this.#spooling || this.#file === undefined) return;
     this.#apart = hashes?.begin(this.#file.path, digestAlgorithm(digest));
     if (this.#apart !== undefined) this.#window.leaveHashing();
   }
@@ -170,6 +182,11 @@ export class FillContent {
     this.#publishedAtMs = this.#o.clock.now();
     if (this.#published - this.written >= this.#o.tuning.writeBytes) this.#write();
     this.changed.ring();
+  }
+
+  /** Lets the file have everything. */
+  finish(): void {
+    this.#write();
   }
 
   #write(): void {
@@ -202,7 +219,6 @@ export class FillContent {
     this.total = this.#window.end;
     this.#flush?.abort();
     this.#publish();
-    this.#write();
   }
 
   /** Every reader that has not finished throws `error`. */

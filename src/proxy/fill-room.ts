@@ -23,6 +23,7 @@ export interface FillRoomOptions {
 export class FillRoom {
   readonly #o: FillRoomOptions;
   #reservation: Reservation | undefined;
+  #released = false;
   /** So many bytes may come before room has to be made for more. */
   #bytes = 0;
 
@@ -38,18 +39,26 @@ export class FillRoom {
 
   /** Makes room for the blob, or for as much of it as is known to come. What is too large to be held is passed on only. */
   async make(coming: number): Promise<void> {
-    const { deps, signal } = this.#o;
+    const { signal } = this.#o;
     const content = this.#o.content();
-    this.#reservation ??= await deps.room.reserve(undefined, { signal });
-    if (!content.keeps) {
+    this.#bytes = content.total ?? Math.ceil((content.received + coming) / STEP_BYTES) * STEP_BYTES;
+    const keep = await this.#reserve(this.#bytes, { signal });
+    if (this.#released || !content.keeps) {
+      // What was given after the fill had ended, too.
       this.release();
       return;
     }
-    this.#bytes = content.total ?? Math.ceil((content.received + coming) / STEP_BYTES) * STEP_BYTES;
-    if (await this.#reservation.grow(this.#bytes, { signal })) return;
+    if (keep) return;
     const message = `a blob of ${this.#bytes} bytes is more than storage.maxSize and its marks let be held`;
     content.stream(new StorageError("no-space", message));
     this.release();
+  }
+
+  /** False where so many bytes are not to be kept. */
+  async #reserve(bytes: number, o: CallOptions): Promise<boolean> {
+    if (this.#reservation !== undefined) return await this.#reservation.grow(bytes, o);
+    this.#reservation = await this.#o.deps.room.reserve(bytes, o);
+    return this.#reservation.keep;
   }
 
   /** A new spool file; where the disk is full, after making room. */
@@ -79,6 +88,7 @@ export class FillRoom {
 
   /** The blob is held, or is not going to be. Nothing more is reserved. */
   release(): void {
+    this.#released = true;
     this.#reservation?.release();
     this.#bytes = Number.POSITIVE_INFINITY;
   }

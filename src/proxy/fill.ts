@@ -7,8 +7,8 @@
  *        v             v
  *     failed <---------+                                       the readers are cut off
  *
- * - starting: the spool file is made, or what an earlier attempt left is opened and hashed again beside the first request.
- *   Where there is no file to be had, the fill goes on without.
+ * - starting: what an earlier attempt left is opened, and hashed again beside the first request; or a spool file is made beside
+ *   it. Where there is no file to be had, the fill goes on without.
  * - filling: bytes come from the sources, one after the other, and are hashed as they come. Readers follow, up to the tail.
  * - verified: everything is here and the digest agrees: readers get the tail, and then the store gets the file.
  * - failed: no source is left, the bytes are wrong, nobody wants them (`download.abandon`) or the process stops. Bytes that
@@ -78,6 +78,10 @@ export class RunningFill implements Fill {
   /** Somebody has been told the size, or given bytes: they cannot change any more. */
   #promised = false;
   #source = "";
+  /** Resolves when the spool file is there, or none is to be had. */
+  #filed: Promise<void> = Promise.resolve();
+  /** Resolves when there is room for what has come; rejects when the fill is stopped. */
+  #roomy: Promise<void> = Promise.resolve();
   /** Resolves when what an earlier attempt left has been hashed. */
   #hashed: Promise<void> = Promise.resolve();
   /** What goes to the store while it arrives, where the store wants that. */
@@ -277,7 +281,7 @@ export class RunningFill implements Fill {
     this.#hashed.catch(() => {});
     for await (const chunk of this.#download.bytes(from.position, signal)) {
       await this.#hashed;
-      if (this.#room.isShort(chunk.length)) await this.#room.make(chunk.length);
+      await this.#prepare(chunk.length);
       content.append(chunk);
       this.#rate.add(chunk.length);
       await content.waitForRoom(signal);
@@ -285,27 +289,61 @@ export class RunningFill implements Fill {
     await this.#hashed;
     if (!(await content.isWhole())) throw new WrongContentError(this.#download.upstream, this.#wrongBytes());
     content.verify();
+    await this.#filed;
+    await this.#roomy;
+    content.finish();
     await content.settled();
     if (await this.#commit()) return "committed";
     await this.#linger();
     return "streamed";
   }
 
-  /** Opens a spool file, and finds out where to begin. */
+  /** Finds out where to begin. */
   async #start(): Promise<{ position: number; hash: Hasher | undefined }> {
     try {
       const resumed = await this.#resume();
       if (resumed !== undefined) return resumed;
-      this.#content.spool(await this.#room.createSpool(), 0);
+      this.#content.expectFile();
+      this.#filed = this.#makeFile();
     } catch (error) {
       this.#content.stream(error);
     }
     return { position: 0, hash: undefined };
   }
 
+  async #makeFile(): Promise<void> {
+    try {
+      const file = await this.#room.createSpool();
+      if (this.#content.keeps) {
+        this.#content.attach(file);
+        this.#content.hashApart();
+        this.#sendAhead();
+      } else {
+        await file.remove();
+        await file.release();
+      }
+    } catch (error) {
+      this.#room.release();
+      this.#content.stream(error);
+    }
+  }
+
+  /** Nothing is written before so many bytes have come: until then neither the file has to be there nor the room for it. */
+  async #prepare(coming: number): Promise<void> {
+    if (this.#room.isShort(coming)) {
+      this.#roomy = this.#roomy.then(() => this.#room.make(coming));
+      this.#roomy.catch(() => {});
+    }
+    if (this.#content.received + coming < this.#o.tuning.writeBytes) return;
+    await this.#filed;
+    await this.#roomy;
+  }
+
   /** The store may take what is in the file, and what comes, while the rest is on its way. */
   #sendAhead(): void {
     const { file, written } = this.#content;
+    // What another process downloads is stored by that one.
+    if (!this.#told || this.#ahead !== undefined || this.#turn.follows) return;
     this.#ahead = file && this.#o.deps.store.begin?.(this.digest, file.path);
     this.#ahead?.advance(written);
   }
@@ -340,8 +378,7 @@ export class RunningFill implements Fill {
     this.#source = source.key;
     this.#content.total = total;
     this.#content.hashApart();
-    // What another process downloads is stored by that one.
-    if (this.#ahead === undefined && !this.#turn.follows) this.#sendAhead();
+    this.#sendAhead();
     this.#content.changed.ring();
   }
 
@@ -349,6 +386,7 @@ export class RunningFill implements Fill {
     if (this.#promised) return false;
     await this.#hashed.catch(() => {});
     this.#hashed = Promise.resolve();
+    await this.#filed;
     await this.#ahead?.abort();
     this.#ahead = undefined;
     await this.#content.reset();
@@ -396,6 +434,7 @@ export class RunningFill implements Fill {
   /** What a failed fill leaves behind, if anything. */
   async #leave(error: unknown): Promise<SpoolLeftover | undefined> {
     const content = this.#content;
+    await this.#filed;
     const resumable = !(error instanceof WrongContentError) && content.received >= this.#o.tuning.keepBytes;
     const file = await content.takeFile({ whole: resumable });
     if (file === undefined) return undefined;

@@ -124,7 +124,12 @@ export class Eviction {
       fits: (size) => size <= (this.#deps.limits().total?.high ?? Number.POSITIVE_INFINITY),
       make: (call) => this.#makeRoom(call),
     });
-    if (bytes !== undefined) await reservation.grow(bytes, o);
+    try {
+      if (bytes !== undefined) await reservation.grow(bytes, o);
+    } catch (error) {
+      reservation.release();
+      throw error;
+    }
     return reservation;
   }
 

@@ -1,4 +1,5 @@
 import type { Clock } from "./clock.ts";
+import { NO_MORE } from "./no-more.ts";
 
 /** A signal that aborts with its parent or when time is up; `clear` ends the timer and is to be called in a `finally`. */
 export interface Deadline {
@@ -21,7 +22,7 @@ export function withDeadline(signal: AbortSignal, ms: number, clock: Clock): Dea
     () => expired.abort(new DeadlineError(`no result within ${ms} ms`)),
     () => {}, // the parent aborted or the deadline was cleared: nothing is left to do
   );
-  return { signal: AbortSignal.any([signal, expired.signal]), clear: () => timer.abort() };
+  return { signal: AbortSignal.any([signal, expired.signal]), clear: () => timer.abort(NO_MORE) };
 }
 
 /**

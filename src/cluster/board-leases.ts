@@ -1,6 +1,7 @@
 import type { CallOptions } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { NO_MORE } from "../base/no-more.ts";
 import { LEASE_MS, type LeaseRow, RENEW_MS } from "./lease-table.ts";
 import type { Acquired, Lease, Leases } from "./leases.ts";
 
@@ -135,7 +136,7 @@ class HeldLease implements Lease {
   }
 
   #end(): void {
-    this.#over.abort();
+    this.#over.abort(NO_MORE);
     this.#asked();
     this.#onOver();
   }

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { NO_MORE } from "../base/no-more.ts";
 
 /** Work that may outlive the request that began it: it ends when it is done or when the process stops, and is waited for then. */
 export class Background {
@@ -39,6 +40,6 @@ export async function waitAtMost<T>(
     return await Promise.race([work, late]);
   } finally {
     late.catch(() => {});
-    over.abort();
+    over.abort(NO_MORE);
   }
 }

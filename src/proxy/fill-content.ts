@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import { NO_MORE } from "../base/no-more.ts";
 import { waitFor } from "../base/wait-for.ts";
 import { createHasher, type Digest, digestAlgorithm, type Hasher } from "../oci/digest.ts";
 import type { FileHash, FileHashes } from "../storage/file-hashes.ts";
@@ -217,13 +218,13 @@ export class FillContent {
   verify(): void {
     this.#verified = true;
     this.total = this.#window.end;
-    this.#flush?.abort();
+    this.#flush?.abort(NO_MORE);
     this.#publish();
   }
 
   /** Every reader that has not finished throws `error`. */
   fail(error: unknown): void {
-    this.#flush?.abort();
+    this.#flush?.abort(NO_MORE);
     this.#failure ??= { error };
     this.changed.ring();
     this.room.ring();

@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { OnBehalf } from "../base/call.ts";
 import type { Clock } from "../base/clock.ts";
+import { NO_MORE } from "../base/no-more.ts";
 import { waitFor } from "../base/wait-for.ts";
 import type { DownloadConfig } from "../config/types.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
@@ -195,7 +196,7 @@ export class Download {
       // A body that has ended by itself leaves its connection fit for the next request.
       await Promise.race([chunks.next().catch(() => {}), nextTurn()]);
     } finally {
-      over.abort();
+      over.abort(NO_MORE);
       signal.removeEventListener("abort", onAbort);
       body.destroy();
     }

@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import { NO_MORE } from "../base/no-more.ts";
 import { UpstreamError } from "../upstream/upstream.ts";
 import { PeerStreamError } from "./fill-errors.ts";
 import type { FillSource } from "./fill-source.ts";
@@ -75,7 +76,7 @@ export class FillSources {
       return;
     }
     this.#live.set(source.key, { source, stalled: 0, notBeforeMs: 0, heldSinceMs: undefined, rangeless: false });
-    this.#newcomer.abort();
+    this.#newcomer.abort(NO_MORE);
     this.#newcomer = new AbortController();
   }
 

@@ -16,8 +16,10 @@
  *
  * A fill counts as running, so that newcomers join it, until it is committed, streamed or failed.
  */
+
 import type { ByteStream } from "../base/byte-stream.ts";
 import type { CallOptions, OnBehalf } from "../base/call.ts";
+import { NO_MORE } from "../base/no-more.ts";
 import type { OpenStep, TracePlace } from "../base/trail.ts";
 import type { Digest, Hasher } from "../oci/digest.ts";
 import { type PendingBlob, StorageError } from "../storage/blob-store.ts";
@@ -261,7 +263,7 @@ export class RunningFill implements Fill {
       this.#end(left);
       await left;
     }
-    this.#abandoning?.abort();
+    this.#abandoning?.abort(NO_MORE);
     await this.#ahead?.abort();
     await this.#turn.end();
     this.#room.release();
@@ -529,7 +531,7 @@ export class RunningFill implements Fill {
 
   #want(): void {
     this.#wanted += 1;
-    this.#abandoning?.abort();
+    this.#abandoning?.abort(NO_MORE);
     this.#abandoning = undefined;
   }
 

@@ -40,9 +40,12 @@ export class Provenance {
     const o: CallOptions = { signal: new AbortController().signal };
     for (const source of fill.sources) {
       if (source instanceof RepositorySource && source.proven) {
-        await this.#repositories.linkLayer(source.repo, fill.digest, o);
         const visibility = fill.domain === PUBLIC_DOMAIN ? "public" : "private";
-        await this.received(fill.digest, { visibility, upstream: source.upstream }, o);
+        // Neither says anything of the other: one without the other, after a crash, is as true.
+        await Promise.all([
+          this.#repositories.linkLayer(source.repo, fill.digest, o),
+          this.received(fill.digest, { visibility, upstream: source.upstream }, o),
+        ]);
       }
     }
   };

@@ -96,7 +96,7 @@ class FolderSpool implements Spool {
   async create(): Promise<SpoolFile> {
     const { folder } = await this.#moveIn();
     const base = join(folder, randomUUID());
-    return new OpenSpoolFile(base, await open(base + PART, "wx+"), this.#inUse);
+    return new OpenSpoolFile(base, await open(base + PART, "wx+"), { inUse: this.#inUse, noted: false });
   }
 
   async leftovers(): Promise<readonly SpoolLeftover[]> {
@@ -213,10 +213,13 @@ class OpenSpoolFile implements SpoolFile {
   readonly #base: string;
   readonly #handle: FileHandle;
   readonly #inUse: Set<string>;
+  #noted: boolean;
   #holders = 1;
 
-  constructor(base: string, handle: FileHandle, inUse: Set<string>) {
+  constructor(base: string, handle: FileHandle, o: { readonly inUse: Set<string>; readonly noted: boolean }) {
+    const { inUse, noted } = o;
     this.path = base + PART;
+    this.#noted = noted;
     this.#base = base;
     this.#handle = handle;
     this.#inUse = inUse;
@@ -263,6 +266,7 @@ class OpenSpoolFile implements SpoolFile {
   }
 
   annotate(note: SpoolNote): Promise<void> {
+    this.#noted = true;
     return writeNote(this.#base + NOTE, note);
   }
 
@@ -275,7 +279,7 @@ class OpenSpoolFile implements SpoolFile {
 
   async remove(): Promise<void> {
     await removeAny(this.path);
-    await removeAny(this.#base + NOTE);
+    if (this.#noted) await removeAny(this.#base + NOTE);
   }
 }
 
@@ -300,7 +304,7 @@ class Leftover implements SpoolLeftover {
       await handle.close();
       throw error;
     }
-    return new OpenSpoolFile(this.#base, handle, this.#inUse);
+    return new OpenSpoolFile(this.#base, handle, { inUse: this.#inUse, noted: true });
   }
 
   async remove(): Promise<void> {

@@ -55,22 +55,28 @@ export function copyToTemporary(root: string, source: FileHandle, signal: AbortS
 }
 
 /**
- * Gives a synced file its name, replacing what had it, and makes that durable. Makes the folders that are missing.
- * When it fails the file is still at `from`.
+ * Gives a synced file its name, replacing what had it, and makes that durable. Makes the folders that are missing; one that
+ * is `own` to the file usually is. When it fails the file is still at `from`.
  */
-export async function publish(from: string, to: string): Promise<void> {
+export async function publish(from: string, to: string, o: { readonly own: boolean }): Promise<void> {
   const folder = dirname(to);
+  const changed = new Set([folder]);
+  const addMissing = async (): Promise<void> => {
+    for (const above of await addFolder(folder).catch(nonePruned)) changed.add(above);
+  };
+  if (o.own) await addMissing();
   for (let attempt = 1; ; attempt += 1) {
     try {
       await rename(from, to);
       break;
     } catch (error) {
       if (!isMissing(error) || attempt === FOLDER_ATTEMPTS) throw error;
-      await makeFolder(folder).catch(unlessPruned);
+      await addMissing();
     }
   }
   try {
-    await syncFolderIfThere(folder);
+    // When all is in its place: with the first the filesystem's journal usually has the others, too.
+    for (const one of [...changed].reverse()) await syncFolderIfThere(one);
   } catch (error) {
     await rename(to, from).catch(() => undefined);
     throw error;
@@ -82,15 +88,21 @@ export async function publish(from: string, to: string): Promise<void> {
  * returns below /proc; seen with 24.21.)
  */
 export async function makeFolder(path: string): Promise<void> {
+  for (const folder of (await addFolder(path)).toReversed()) await syncFolderIfThere(folder);
+}
+
+/** Makes a folder and those above it. Gives those that have something new in them, the lowest first: that is not durable yet. */
+async function addFolder(path: string): Promise<readonly string[]> {
   try {
     await mkdir(path);
+    return [dirname(path)];
   } catch (error) {
-    if (errnoOf(error) === "EEXIST") return;
+    if (errnoOf(error) === "EEXIST") return [];
     if (!isMissing(error)) throw error;
-    await makeFolder(dirname(path));
+    const above = await addFolder(dirname(path));
     await mkdir(path).catch(unlessThere);
+    return [dirname(path), ...above];
   }
-  await syncFolderIfThere(dirname(path));
 }
 
 /**
@@ -144,8 +156,9 @@ export function unlessThere(error: unknown): void {
 }
 
 /** Somebody removes empty folders meanwhile: whoever needs them makes them again. */
-function unlessPruned(error: unknown): void {
+function nonePruned(error: unknown): readonly string[] {
   if (!isMissing(error)) throw error;
+  return [];
 }
 
 /** False when the folder is in use; true also when another one removed it first. */

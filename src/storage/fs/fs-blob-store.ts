@@ -23,6 +23,9 @@ import { fsLeftOvers } from "./left-overs.ts";
 import { ReadBuffers } from "./read-buffers.ts";
 import { SharedChunks } from "./shared-chunks.ts";
 
+/** Each blob's. */
+const OWN_FOLDER = { own: true };
+
 /** Blobs in files below `root`. Whoever runs a server on them holds the root (`openRoot`). */
 export async function createFsBlobStore(o: { root: string; log: Log; clock: Clock }): Promise<BlobStore> {
   const root = resolve(o.root);
@@ -180,7 +183,7 @@ class FsBlobStore implements BlobStore {
   /** Publishes the file itself; false when it lies on another device. */
   async #moveIn(digest: Digest, path: string): Promise<boolean> {
     try {
-      await publish(path, this.#path(digest));
+      await publish(path, this.#path(digest), OWN_FOLDER);
       return true;
     } catch (error) {
       if (errnoOf(error) === "EXDEV") return false;
@@ -190,7 +193,7 @@ class FsBlobStore implements BlobStore {
 
   async #publishOrDiscard(temporary: string, digest: Digest): Promise<void> {
     try {
-      await publish(temporary, this.#path(digest));
+      await publish(temporary, this.#path(digest), OWN_FOLDER);
     } catch (error) {
       await discard(temporary);
       throw error;

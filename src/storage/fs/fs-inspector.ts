@@ -34,7 +34,7 @@ class FsInspector implements StoreInspector {
     const path = pathInRoot(this.#root, key);
     try {
       await lstat(path);
-      await publish(path, pathInRoot(this.#root, quarantineKey(key, atMs)));
+      await publish(path, pathInRoot(this.#root, quarantineKey(key, atMs)), { own: false });
       await pruneAbove(this.#root, path);
       return true;
     } catch (error) {

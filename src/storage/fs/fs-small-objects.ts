@@ -51,7 +51,7 @@ class FsSmallObjects implements SmallObjects {
     try {
       const temporary = await writeTemporary(this.#root, bytes);
       try {
-        await publish(temporary, path);
+        await publish(temporary, path, { own: hasOwnFolder(key) });
       } catch (error) {
         await discard(temporary);
         throw error;
@@ -66,9 +66,8 @@ class FsSmallObjects implements SmallObjects {
     const path = pathInRoot(this.#root, key);
     try {
       const [file, folder] = await Promise.all([stat(path), stat(dirname(path))]);
-      // Links have a folder to themselves, records share theirs.
-      const alone = key.endsWith("/link");
-      return { occupied: occupiedBy(file) + (alone ? occupiedBy(folder) : 0), changedAtMs: Math.floor(file.ctimeMs) };
+      const own = hasOwnFolder(key) ? occupiedBy(folder) : 0;
+      return { occupied: occupiedBy(file) + own, changedAtMs: Math.floor(file.ctimeMs) };
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw asStorageError(error, `looking for ${key}`);
@@ -97,6 +96,11 @@ class FsSmallObjects implements SmallObjects {
       if (!isMissing(error)) throw asStorageError(error, `listing ${prefix}`);
     }
   }
+}
+
+/** Links have a folder to themselves, records share theirs. */
+function hasOwnFolder(key: string): boolean {
+  return key.endsWith("/link");
 }
 
 async function readSmall(path: string, key: string): Promise<Uint8Array> {

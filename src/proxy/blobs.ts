@@ -33,7 +33,7 @@ import type { Proofs } from "./proofs.ts";
 import { fillDomain } from "./provenance.ts";
 import { type Basis, MAX_READY_BYTES, type ReadyAnswers } from "./ready.ts";
 import { recorded } from "./recorded.ts";
-import type { Memory } from "./remembered.ts";
+import type { Memory, RememberedAbsenceError } from "./remembered.ts";
 import { RepositorySource } from "./repository-source.ts";
 import type { Standings } from "./standings.ts";
 import { type Verified, VerifiedBlobs, type VerifiedBlobsDeps } from "./verified-blobs.ts";
@@ -65,6 +65,14 @@ export interface AnsweredBlob {
   readonly basis?: Basis;
 }
 
+/** What is looked for beside a blob, each once. */
+interface Beside {
+  /** The size that a held manifest of the repository gives it. */
+  listed(): Promise<number | undefined>;
+  /** The remembered "no" of its upstream. */
+  absence(): Promise<RememberedAbsenceError | undefined>;
+}
+
 /** The blob requests of clients: from the store where that is proved, else from a fill that everybody shares. */
 export class Blobs {
   readonly #deps: BlobsDeps;
@@ -85,24 +93,40 @@ export class Blobs {
     const target: Target = { repo, upstream, standing };
     for (;;) {
       const ended = this.#ended(target, digest);
-      const answer = await this.#look(target, call);
+      const beside = this.#lookBeside(target, call);
+      const answer = await this.#look(target, call, beside);
       if (answer !== undefined) {
         return answer;
       }
-      const filled = call.head ? await this.#describe(target, call) : await this.#fill(target, call, ended);
+      const filled = call.head
+        ? await this.#describe(target, call, beside)
+        : await this.#fill(target, call, { ...beside, ended });
       if (filled !== undefined) {
         return { answer: filled };
       }
     }
   }
 
+  /** Looks for what is wanted of a blob that is not held, or not known to be sound, beside the look for the blob itself. */
+  #lookBeside({ repo }: Target, call: BlobCall): Beside {
+    const { listings, memory } = this.#deps;
+    const { digest } = call;
+    const listed = once(() => listings.sizeOf(repo, digest, call));
+    const absence = once(() => memory.absence("blob", repo, digest));
+    if (this.#verified.get(digest) === undefined) {
+      for (const begun of [listed(), absence()]) {
+        begun.catch(() => {});
+      }
+    }
+    return { listed, absence };
+  }
+
   /** What is held. Undefined where the upstream is to be asked; rejects where it is known what that would come to. */
-  async #look(target: Target, call: BlobCall): Promise<AnsweredBlob | undefined> {
-    const { repo } = target;
+  async #look(target: Target, call: BlobCall, beside: Beside): Promise<AnsweredBlob | undefined> {
     const { digest } = call;
     const held = await this.#open(digest, call);
     if (held !== undefined) {
-      const answer = await this.#fromStore(target, held, call);
+      const answer = await this.#fromStore(target, held, call, beside);
       if (answer !== undefined) {
         return answer;
       }
@@ -111,7 +135,7 @@ export class Blobs {
     if (withheld !== undefined) {
       throw withheld.error();
     }
-    const absence = await this.#deps.memory.absence("blob", repo, digest);
+    const absence = await beside.absence();
     if (absence !== undefined) {
       throw absence;
     }
@@ -142,11 +166,11 @@ export class Blobs {
   }
 
   /** Undefined where the held bytes prove nothing for this repository, or are damaged. Takes over the open blob. */
-  async #fromStore(target: Target, held: OpenBlob, call: BlobCall): Promise<AnsweredBlob | undefined> {
+  async #fromStore(target: Target, held: OpenBlob, call: BlobCall, beside: Beside): Promise<AnsweredBlob | undefined> {
     let answered: AnsweredBlob | undefined;
     try {
       const cache = await this.#entitled(target, call.digest, call);
-      answered = cache && (await this.#hit(target, held, cache, call));
+      answered = cache && (await this.#hit(target, held, { ...beside, cache }, call));
       return answered;
     } catch (error) {
       if (!(error instanceof StorageError)) {
@@ -199,8 +223,13 @@ export class Blobs {
     return cache;
   }
 
-  async #hit(target: Target, held: OpenBlob, cache: CacheInfo, call: BlobCall): Promise<AnsweredBlob | undefined> {
-    const { repo, standing } = target;
+  async #hit(
+    target: Target,
+    held: OpenBlob,
+    { cache, listed: sizeOf }: Beside & { readonly cache: CacheInfo },
+    call: BlobCall,
+  ): Promise<AnsweredBlob | undefined> {
+    const { standing } = target;
     const { digest } = call;
     const known = this.#verified.get(digest);
     if (known !== undefined && known.size !== held.size) {
@@ -208,7 +237,7 @@ export class Blobs {
       return undefined;
     }
     let verified = this.#verified.isWhole(digest, held);
-    const listed = verified ? held.size : await this.#deps.listings.sizeOf(repo, digest, call);
+    const listed = verified ? held.size : await sizeOf();
     if (listed !== undefined && listed !== held.size) {
       // The file may be short, or the manifest wrong; anybody's manifest must not cost the others a good blob.
       verified = await hashesTo(held, digest, call);
@@ -298,10 +327,10 @@ export class Blobs {
   }
 
   /** HEAD of what is not held: never a reason to download it. */
-  async #describe(target: Target, call: BlobCall): Promise<BlobAnswer> {
-    const { repo, standing } = target;
+  async #describe(target: Target, call: BlobCall, beside: Beside): Promise<BlobAnswer> {
+    const { standing } = target;
     const { digest } = call;
-    const listed = await this.#deps.listings.sizeOf(repo, digest, call);
+    const listed = await beside.listed();
     let cache: CacheInfo = { outcome: "miss", stored: false };
     let size = listed;
     if (listed === undefined) {
@@ -356,10 +385,14 @@ export class Blobs {
   }
 
   /** Undefined where a fill has ended since {@link Fills.ended} gave `ended`: the blob may be held by now. */
-  async #fill(target: Target, call: BlobCall, ended: number): Promise<BlobAnswer | undefined> {
-    const { repo, standing } = target;
+  async #fill(
+    target: Target,
+    call: BlobCall,
+    { ended, listed: sizeOf }: Beside & { readonly ended: number },
+  ): Promise<BlobAnswer | undefined> {
+    const { standing } = target;
     const { digest } = call;
-    const listed = await this.#deps.listings.sizeOf(repo, digest, call);
+    const listed = await sizeOf();
     if (call.range !== undefined && listed !== undefined) {
       satisfiable(call, listed);
     }
@@ -563,6 +596,14 @@ function countFetched(fill: Fill, listed: number | undefined, { access: { fetche
     over = true;
   });
   return () => count(fill.size ?? counted);
+}
+
+function once<T>(look: () => Promise<T>): () => Promise<T> {
+  let found: Promise<T> | undefined;
+  return () => {
+    found ??= look();
+    return found;
+  };
 }
 
 /** @throws OciError RANGE_INVALID (416) where no byte of the blob is in the range */

@@ -15,6 +15,7 @@ import {
   type Fills,
   type FillsDeps,
 } from "../../src/proxy/fills.ts";
+import type { Room } from "../../src/proxy/room.ts";
 import type { BlobStore } from "../../src/storage/blob-store.ts";
 import { createSpool, type Spool } from "../../src/storage/spool.ts";
 import type { BlobContent } from "./fill-sources.ts";
@@ -36,6 +37,7 @@ export interface FillBenchOptions {
   readonly spool?: (real: Spool) => Spool;
   /** What hashes large blobs; nothing if left out. */
   readonly hashes?: FillsDeps["hashes"];
+  readonly room?: Pick<Room, "reserve" | "emergency">;
   /** The spool's folder; a new one if left out. */
   readonly dir?: string;
   readonly random?: () => number;
@@ -90,7 +92,7 @@ export class FillBench implements AsyncDisposable {
         clock: this.clock,
         random: o.random ?? (() => 0.5),
         log: silentLog,
-        room: boundlessRoom,
+        room: o.room ?? boundlessRoom,
         turns: aloneTurns,
         download: { ...DOWNLOAD, ...o.download },
         observer,

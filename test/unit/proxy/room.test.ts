@@ -288,6 +288,16 @@ describe("a fill", () => {
     first.release();
   });
 
+  test("that is given up while room is made for it counts no more", async () => {
+    await using bench = await new RoomBench({ limits: { total: marks(10_000) } }).started();
+    const leaving = new AbortController();
+    leaving.abort(new Error("left"));
+    await expect(bench.room.reserve(9000, { signal: leaving.signal })).rejects.toThrow("left");
+    const a = await bench.keep("a", 9000, repo);
+    await bench.settled();
+    expect(await bench.holds(a)).toBe(true);
+  });
+
   test("goes on without waiting for what cannot be had", async () => {
     await using bench = await new RoomBench({ limits: { total: marks(10_000) } }).started();
     const reservations = await Promise.all([1, 2, 3, 4].map(() => bench.room.reserve(9000, call)));

@@ -70,7 +70,10 @@ export async function publish(from: string, to: string, o: { readonly own: boole
       await rename(from, to);
       break;
     } catch (error) {
-      if (!isMissing(error) || attempt === FOLDER_ATTEMPTS) throw error;
+      if (!isMissing(error) || attempt === FOLDER_ATTEMPTS) {
+        if (o.own) await removeIfEmpty(folder).catch(() => false);
+        throw error;
+      }
       await addMissing();
     }
   }

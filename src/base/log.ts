@@ -4,6 +4,8 @@ export interface Log {
   info(fields: Readonly<Record<string, unknown>>, message: string): void;
   warn(fields: Readonly<Record<string, unknown>>, message: string): void;
   error(fields: Readonly<Record<string, unknown>>, message: string): void;
+  /** False where `info` tells nobody now: what is costly to put together need not be then. Left out where that is not known. */
+  readonly isInfoOn?: boolean;
 }
 
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { printable } from "../base/printable.ts";
-import { traceFields } from "../base/trail.ts";
+import { type TracePlace, traceFields } from "../base/trail.ts";
 import { formatReference } from "../oci/reference.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
 import type { Client } from "./clients.ts";
@@ -25,6 +25,8 @@ export interface RequestRecord {
   /** What of it the client was told. */
   told: RequestEnd["error"];
   handOver: HandOver | undefined;
+  /** Set where the answer did not go by way of its response, which knows nothing of it then. */
+  direct: { readonly complete: boolean } | undefined;
   readonly trail: RequestTrail;
 }
 
@@ -46,43 +48,77 @@ export function finishedRequest(
   record: RequestRecord,
   totalMs: number,
 ): FinishedRequest {
-  const { call } = record;
-  const agent = req.headers["user-agent"];
-  const answered: AnsweredRequest = {
+  const { error } = record;
+  const ended: EndedRequest = {
+    ...record,
+    method: req.method ?? "",
+    target: req.url ?? "",
+    client: record.from.shown,
+    status: record.direct !== undefined || res.headersSent ? res.statusCode : CLIENT_LEFT,
+    totalMs,
+    agent: req.headers["user-agent"],
+    place: record.trail.place,
+  };
+  const complete = record.direct?.complete ?? res.writableFinished;
+  const line: AccessLine = {
+    ...accessLine(ended),
+    ...(complete ? {} : { aborted: true }),
+    ...(error !== undefined && (!complete || ended.status >= 500) ? { err: error } : {}),
+  };
+  return { answered: answeredRequest(ended), line };
+}
+
+/** What there is to tell of a request. */
+export interface EndedRequest
+  extends Pick<RequestRecord, "requestId" | "account" | "call" | "cache" | "bytesSent" | "handOver" | "firstByteMs"> {
+  readonly method: string;
+  /** As the client sent it. */
+  readonly target: string;
+  readonly client: string | undefined;
+  readonly status: number;
+  readonly totalMs: number;
+  readonly agent: string | undefined;
+  readonly place: TracePlace | undefined;
+}
+
+export function answeredRequest(ended: EndedRequest): AnsweredRequest {
+  const { call, handOver } = ended;
+  return {
     upstream: upstreamOf(call),
     repository: repositoryOf(call),
     kind: kindOf(call),
-    method: req.method ?? "",
-    status: res.headersSent ? res.statusCode : CLIENT_LEFT,
-    cache: record.cache.outcome,
-    bytesSent: record.bytesSent,
-    ...(record.handOver === undefined ? {} : { handOver: record.handOver }),
-    firstByteMs: record.firstByteMs,
-    totalMs,
+    method: ended.method,
+    status: ended.status,
+    cache: ended.cache.outcome,
+    bytesSent: ended.bytesSent,
+    ...(handOver === undefined ? {} : { handOver }),
+    firstByteMs: ended.firstByteMs,
+    totalMs: ended.totalMs,
   };
-  const complete = res.writableFinished;
-  const line: AccessLine = {
-    requestId: record.requestId,
-    client: record.from.shown,
-    account: record.account,
-    method: answered.method,
-    path: printable(pathOf(req.url ?? ""), MAX_PATH_LENGTH),
+}
+
+/** The line of an answer that came to its end. */
+export function accessLine(ended: EndedRequest): AccessLine {
+  const { call, agent, handOver } = ended;
+  return {
+    requestId: ended.requestId,
+    client: ended.client,
+    account: ended.account,
+    method: ended.method,
+    path: printable(pathOf(ended.target), MAX_PATH_LENGTH),
     ns: call?.ns,
-    upstream: answered.upstream,
+    upstream: upstreamOf(call),
     ...subjectOf(call),
-    kind: answered.kind,
-    status: answered.status,
-    cache: answered.cache,
-    bytes: answered.bytesSent,
-    ...(record.handOver === undefined ? {} : { handOver: record.handOver }),
-    firstByteMs: rounded(answered.firstByteMs),
-    totalMs: rounded(totalMs),
+    kind: kindOf(call),
+    status: ended.status,
+    cache: ended.cache.outcome,
+    bytes: ended.bytesSent,
+    ...(handOver === undefined ? {} : { handOver }),
+    firstByteMs: rounded(ended.firstByteMs),
+    totalMs: rounded(ended.totalMs),
     userAgent: agent === undefined ? undefined : printable(agent, MAX_USER_AGENT_LENGTH),
-    ...traceFields(record.trail.place),
-    ...(complete ? {} : { aborted: true }),
-    ...(record.error !== undefined && (!complete || answered.status >= 500) ? { err: record.error } : {}),
+    ...traceFields(ended.place),
   };
-  return { answered, line };
 }
 
 /** What is known of a request before it is answered. */

@@ -47,6 +47,8 @@ export interface AppOptions {
   newRequestId(): string;
   /** Milliseconds that only ever grow, with fractions; as `performance.now`. */
   monotonicMs(): number;
+  /** For how long a connection is kept without a request, as clients are told. */
+  readonly keepAliveMs: number;
   /** Whether connections are to end with their current answer. */
   closing(): boolean;
   /** As `Listener.reset`. */
@@ -56,8 +58,6 @@ export interface AppOptions {
 /** What an answer of the long way needs. */
 interface Deps extends AppOptions {
   readonly records: RequestRecords;
-  /** Of the requests that come this way. */
-  readonly begun: WeakMap<IncomingMessage, RequestRecord>;
 }
 
 interface State {
@@ -83,7 +83,7 @@ const MAX_TARGET_LENGTH = 8192;
 export function createApp(options: AppOptions): RequestHandler {
   const records = new RequestRecords({ ...options, clients: new Clients(options.clients) });
   const hot = new HotPath({ ...options, records });
-  const deps: Deps = { ...options, records, begun: new WeakMap() };
+  const deps: Deps = { ...options, records };
   const app = new Koa<State>();
   // Koa reports each connection that breaks under an answer; the access line says so already.
   app.on("error", (err: unknown) => options.log.debug({ err }, "a connection broke"));
@@ -92,22 +92,18 @@ export function createApp(options: AppOptions): RequestHandler {
   app.use(routed(deps));
   const longWay = app.callback();
   return (req, res) => {
-    const record = records.begin(req);
-    if (hot.answers(req, res, record)) {
-      return undefined;
-    }
-    deps.begun.set(req, record);
-    return longWay(req, res);
+    const hit = hot.answers(req, res);
+    return hit ?? longWay(req, res);
   };
 }
 
 /** Outermost: what became of the request is taken down. */
-function observed({ records, begun, signIn }: Deps): Koa.Middleware<State> {
+function observed({ records, signIn }: Deps): Koa.Middleware<State> {
   return async (ctx, next) => {
     const { req, res } = ctx;
     // Koa would write an answer of its own, and wipe our headers on an error.
     ctx.respond = false;
-    const record = begun.get(req) ?? records.begin(req);
+    const record = records.begin(req);
     const gone = new AbortController();
     res.once("close", () => {
       if (!res.writableFinished) {

@@ -96,6 +96,13 @@ export class Connections {
     }
   }
 
+  /** An answer has begun and ended in one. */
+  used(connection: Connection): void {
+    const entry = connection as Entry;
+    // From now on it is the one that became idle last.
+    if (this.#idle.delete(entry)) this.#idle.add(entry);
+  }
+
   [Symbol.iterator](): Iterator<Connection> {
     return this.#byAddress.values();
   }

@@ -9,7 +9,7 @@ import { Seldom } from "../base/seldom.ts";
 import type { ListenAddress } from "../config/types.ts";
 import { OciError } from "../oci/errors.ts";
 import { commonHeaders } from "./common-headers.ts";
-import { type ConnectionLimits, Connections } from "./connections.ts";
+import { type Connection, type ConnectionLimits, Connections } from "./connections.ts";
 import { errorAnswer } from "./errors.ts";
 import { HTTP2_OPTIONS, headerBytes, http2Request, limitSession, limitStream, resetStream } from "./http2.ts";
 import type { ConnectionEnd, ConnectionObserver } from "./observer.ts";
@@ -45,8 +45,11 @@ const TELL_EVERY_MS = 60_000;
 /** After a forced end, how long handlers get to notice that their clients are gone. */
 const SETTLE_MS = 5_000;
 
-/** Undefined where all is done already but what the response's end brings. */
-export type RequestHandler = (req: http.IncomingMessage, res: http.ServerResponse) => Promise<void> | undefined;
+/** Gives `sent` where the operating system has the whole answer, and `sending` where the response's end is all that is to come. */
+export type RequestHandler = (
+  req: http.IncomingMessage,
+  res: http.ServerResponse,
+) => Promise<void> | "sending" | "sent";
 
 export interface ListenerOptions {
   readonly listen: ListenAddress;
@@ -269,25 +272,13 @@ class NodeListener implements Listener {
   #onRequest(req: http.IncomingMessage, res: http.ServerResponse, handler: RequestHandler): void {
     const request = http2Request(req);
     const connection = this.#connections.of(request?.stream.session ?? req.socket);
-    if (connection !== undefined) {
-      this.#connections.began(connection, res);
-    }
     if (request !== undefined) {
       limitStream(request, res, this.#options.timeouts, () =>
         this.#ended("slow-request", connection?.raw.remoteAddress),
       );
     }
-    res.once("close", () => {
-      if (connection === undefined) {
-        return;
-      }
-      this.#connections.finished(connection, res);
-      if (this.#stopping && request === undefined && connection.responses.size === 0) {
-        // Its headers may have gone out before the stop, promising to keep the connection.
-        req.socket.destroySoon();
-      }
-    });
     if (request !== undefined && headerBytes(request) > this.#options.maxHeaderBytes) {
+      this.#underWay(req, res, connection);
       // HTTP/1.1 has its limit in Node's parser.
       this.#ended("large-headers", connection?.raw.remoteAddress);
       const answer = errorAnswer(headersTooLarge(this.#options.maxHeaderBytes));
@@ -295,15 +286,35 @@ class NodeListener implements Listener {
       res.end(answer.body);
       return;
     }
-    const handling = begun(handler, req, res)?.catch((err: unknown) => {
+    const begun = begin(handler, req, res);
+    if (begun === "sent") {
+      if (connection !== undefined) this.#connections.used(connection);
+      return;
+    }
+    this.#underWay(req, res, connection);
+    if (begun === "sending") {
+      return;
+    }
+    const handling = begun.catch((err: unknown) => {
       this.#options.log.error({ err }, "a request handler has failed");
       this.reset(req, err);
     });
-    if (handling === undefined) {
-      return;
-    }
     this.#handling.add(handling);
     void handling.finally(() => this.#handling.delete(handling));
+  }
+
+  #underWay(req: http.IncomingMessage, res: http.ServerResponse, connection: Connection | undefined): void {
+    if (connection === undefined) {
+      return;
+    }
+    this.#connections.began(connection, res);
+    res.once("close", () => {
+      this.#connections.finished(connection, res);
+      if (this.#stopping && http2Request(req) === undefined && connection.responses.size === 0) {
+        // Its headers may have gone out before the stop, promising to keep the connection.
+        req.socket.destroySoon();
+      }
+    });
   }
 
   /** Garbage, a TLS hello on the plain port, headers that are too large or too slow: ends that connection only. */
@@ -343,7 +354,7 @@ class NodeListener implements Listener {
 }
 
 /** What fails at once fails as what fails later. */
-function begun(
+function begin(
   handler: RequestHandler,
   req: http.IncomingMessage,
   res: http.ServerResponse,

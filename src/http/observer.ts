@@ -1,5 +1,5 @@
 import type { DenialReason } from "../access/denied-error.ts";
-import type { TraceHeaders, Trail } from "../base/trail.ts";
+import type { TraceHeaders, TracePlace, Trail } from "../base/trail.ts";
 import type { CacheInfo, CacheOutcome } from "../proxy/answers.ts";
 import type { HandOver } from "./hand-over.ts";
 
@@ -108,8 +108,24 @@ export interface RequestTrail extends Trail {
   ended(end: RequestEnd): void;
 }
 
+/** A request that was answered the moment it came: there is nothing to tell of it but its end. Is kept as it is. */
+export interface RequestAtOnce {
+  readonly requestId: string;
+  /** Milliseconds since the epoch. */
+  readonly startedAtMs: number;
+  /** From its start, milliseconds. */
+  readonly firstByteMs: number | undefined;
+  readonly totalMs: number;
+  /** Characters of the texts of its own that it holds. */
+  readonly length: number;
+  /** To be called only where somebody wants to know. */
+  end(): RequestEnd;
+}
+
 /** Takes down what is done for each request at the front; telemetry/ implements it. */
 export interface RequestTrails {
   /** @param from what the client says of the trace that its request belongs to */
   start(requestId: string, from: TraceHeaders): RequestTrail;
+  /** For start and end in one; gives the request's place, where it is traced. */
+  atOnce(request: RequestAtOnce, from: TraceHeaders): TracePlace | undefined;
 }

@@ -1,10 +1,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Log } from "../base/log.ts";
 import type { OciError } from "../oci/errors.ts";
-import { finishedRequest, type RequestRecord } from "./access-log.ts";
+import { accessLine, answeredRequest, finishedRequest, type RequestRecord } from "./access-log.ts";
 import { NO_CACHE_INFO } from "./answer.ts";
 import type { Clients } from "./clients.ts";
 import { toOciError } from "./errors.ts";
+import type { Hit } from "./hit.ts";
 import type { HttpObserver, RequestTrails } from "./observer.ts";
 import { requestIdOf } from "./request-id.ts";
 
@@ -22,6 +23,8 @@ export interface RequestRecordsDeps {
   reset(req: IncomingMessage, cause: unknown): void;
 }
 
+export type Arrival = Pick<RequestRecord, "requestId" | "from" | "startedMs">;
+
 /** What is taken down of every request, whichever way it is answered. */
 export class RequestRecords {
   readonly #deps: RequestRecordsDeps;
@@ -30,13 +33,10 @@ export class RequestRecords {
     this.#deps = deps;
   }
 
-  begin(req: IncomingMessage): RequestRecord {
-    const { clients, trails, monotonicMs, newRequestId } = this.#deps;
-    const requestId = requestIdOf(req.headers["x-request-id"], newRequestId);
+  begin(req: IncomingMessage, arrival = this.arrival(req)): RequestRecord {
+    const { requestId } = arrival;
     return {
-      requestId,
-      from: clients.of(req),
-      startedMs: monotonicMs(),
+      ...arrival,
       account: undefined,
       call: undefined,
       cache: NO_CACHE_INFO,
@@ -45,21 +45,45 @@ export class RequestRecords {
       error: undefined,
       told: undefined,
       handOver: undefined,
-      trail: trails.start(requestId, req.headers),
+      direct: undefined,
+      trail: this.#deps.trails.start(requestId, req.headers),
     };
+  }
+
+  /** What is known of a request as it comes. */
+  arrival(req: IncomingMessage): Arrival {
+    const { clients, newRequestId, monotonicMs } = this.#deps;
+    return {
+      requestId: requestIdOf(req.headers["x-request-id"], newRequestId),
+      from: clients.of(req),
+      startedMs: monotonicMs(),
+    };
+  }
+
+  /** Milliseconds. */
+  since({ startedMs }: Arrival): number {
+    return this.#deps.monotonicMs() - startedMs;
+  }
+
+  /** It was answered the moment it came. */
+  endedAtOnce(req: IncomingMessage, hit: Hit): void {
+    const { observer, trails, log } = this.#deps;
+    observer.answered(answeredRequest(hit));
+    hit.place = trails.atOnce(hit, req.headers);
+    if (log.isInfoOn !== false) log.info(accessLine(hit), "request");
   }
 
   /** The first byte of the answer goes out. */
   firstByte(record: RequestRecord): void {
     if (record.firstByteMs !== undefined) return;
-    record.firstByteMs = this.#deps.monotonicMs() - record.startedMs;
+    record.firstByteMs = this.since(record);
     record.trail.detail?.note("first-byte", {});
   }
 
   /** What became of it goes to the access log, the metrics and the trail. */
   ended(req: IncomingMessage, res: ServerResponse, record: RequestRecord): void {
-    const { observer, log, monotonicMs } = this.#deps;
-    const { answered, line } = finishedRequest(req, res, record, monotonicMs() - record.startedMs);
+    const { observer, log } = this.#deps;
+    const { answered, line } = finishedRequest(req, res, record, this.since(record));
     observer.answered(answered);
     const { cache, told: error, trail, call, from } = record;
     trail.ended({ line, form: call?.form, cache, error, scheme: from.scheme, httpVersion: req.httpVersion });

@@ -52,12 +52,13 @@ const TLS_POLL_MS = 10_000;
 
 export function createFrontServer(deps: FrontServerDeps): FrontServer {
   const { config, limits, log, clock, newRequestId } = deps;
+  const timeouts = deps.timeouts ?? LISTENER_TIMEOUTS;
   const listener = createListener({
     listen: config.listen,
     tls: config.tls,
     watchTlsFiles: deps.watchTlsFiles ?? pollTlsFiles(TLS_POLL_MS),
     maxHeaderBytes: limits.requestHeaders,
-    timeouts: deps.timeouts ?? LISTENER_TIMEOUTS,
+    timeouts,
     connections: {
       total: limits.connections,
       perClient: limits.connectionsPerClient,
@@ -80,6 +81,7 @@ export function createFrontServer(deps: FrontServerDeps): FrontServer {
     budgetStatusOf: deps.budgetStatusOf,
     newRequestId,
     monotonicMs: deps.monotonicMs,
+    keepAliveMs: timeouts.keepAliveMs,
     closing: () => listener.stopping,
     reset: (req, cause) => listener.reset(req, cause),
   });

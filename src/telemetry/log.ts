@@ -40,18 +40,23 @@ export function createLog({ level, destination }: LogOptions): LevelledLog {
     },
     stream,
   );
+  let isInfoOn = logger.isLevelEnabled("info");
   return {
     debug: (fields, message) => logger.debug(fields, message),
     info(fields, message) {
-      if (!logger.isLevelEnabled("info")) return;
+      if (!isInfoOn) return;
       const line = plain.line("info", fields, message);
       if (line === undefined) logger.info(fields, message);
       else stream.write(line);
     },
     warn: (fields, message) => logger.warn(fields, message),
     error: (fields, message) => logger.error(fields, message),
+    get isInfoOn() {
+      return isInfoOn;
+    },
     setLevel(next) {
       logger.level = next;
+      isInfoOn = logger.isLevelEnabled("info");
     },
   };
 }

@@ -1,7 +1,14 @@
 import type { Clock } from "../base/clock.ts";
 import { printable } from "../base/printable.ts";
 import type { OpenStep, StepFields } from "../base/trail.ts";
-import type { AccessLine, RequestEnd, RequestSubject, RequestTrail, RequestTrails } from "../http/observer.ts";
+import type {
+  AccessLine,
+  RequestAtOnce,
+  RequestEnd,
+  RequestSubject,
+  RequestTrail,
+  RequestTrails,
+} from "../http/observer.ts";
 import type { RequestExplanation, RequestReport, RequestStep } from "../proxy/explain/request-report.ts";
 import { requestWords } from "./request-words.ts";
 
@@ -20,8 +27,9 @@ const MAX_TEXT = 400;
 /** Of one id that are told. */
 const MAX_FOUND = 10;
 
-/** What a request, and a step, take in memory beside their texts; measured by hand. */
+/** What a request, one that was answered at once, and a step, take in memory beside their texts; measured by hand. */
 const REQUEST_BYTES = 700;
+const AT_ONCE_BYTES = 250;
 const STEP_BYTES = 250;
 
 export interface RecentLimits {
@@ -49,7 +57,7 @@ class Ring implements RecentRequests {
   readonly #clock: Clock;
   readonly #limits: RecentLimits;
   /** Round about; `#next` is where the next one goes. */
-  readonly #kept: (Kept | undefined)[];
+  readonly #kept: (Kept | RequestAtOnce | undefined)[];
   #next = 0;
   #oldest = 0;
   #count = 0;
@@ -58,17 +66,17 @@ class Ring implements RecentRequests {
   constructor(clock: Clock, limits: RecentLimits) {
     this.#clock = clock;
     this.#limits = limits;
-    this.#kept = new Array<Kept | undefined>(limits.requests).fill(undefined);
+    this.#kept = new Array<Kept | RequestAtOnce | undefined>(limits.requests).fill(undefined);
   }
 
   start(requestId: string): RequestTrail {
-    if (this.#count === this.#limits.requests) this.#drop();
     const kept = new Kept(requestId, this.#clock, this);
-    this.#kept[this.#next] = kept;
-    this.#next = (this.#next + 1) % this.#limits.requests;
-    this.#count += 1;
-    this.took(REQUEST_BYTES);
+    this.#keep(kept, REQUEST_BYTES);
     return kept;
+  }
+
+  atOnce(request: RequestAtOnce): undefined {
+    this.#keep(request, bytesAtOnce(request));
   }
 
   explain(requestId: string): RequestExplanation {
@@ -87,7 +95,7 @@ class Ring implements RecentRequests {
     const count = this.#count;
     for (let back = 1; back <= count; back += 1) {
       const kept = this.#kept[(from - back + requests) % requests];
-      if (kept !== undefined) yield kept.report();
+      if (kept !== undefined) yield kept instanceof Kept ? kept.report() : reportAtOnce(kept);
     }
   }
 
@@ -97,12 +105,20 @@ class Ring implements RecentRequests {
     while (this.#bytes > this.#limits.bytes && this.#count > 1) this.#drop();
   }
 
+  #keep(kept: Kept | RequestAtOnce, bytes: number): void {
+    if (this.#count === this.#limits.requests) this.#drop();
+    this.#kept[this.#next] = kept;
+    this.#next = (this.#next + 1) % this.#limits.requests;
+    this.#count += 1;
+    this.took(bytes);
+  }
+
   #drop(): void {
     const dropped = this.#kept[this.#oldest];
     this.#kept[this.#oldest] = undefined;
     this.#oldest = (this.#oldest + 1) % this.#limits.requests;
     this.#count -= 1;
-    if (dropped !== undefined) this.#bytes -= dropped.leave();
+    if (dropped !== undefined) this.#bytes -= dropped instanceof Kept ? dropped.leave() : bytesAtOnce(dropped);
   }
 }
 
@@ -178,17 +194,13 @@ class Kept implements RequestTrail {
 
   report(): RequestReport {
     const end = this.#end;
-    const { form, ...subject } = this.#subject?.() ?? { form: end?.form };
-    // An error's own text may tell more than a client may know; the log has it.
-    const { err: _, ...line }: Partial<AccessLine> = end?.line ?? subject;
+    const { form, ...subject } = this.#subject?.() ?? { form: undefined };
     return {
       requestId: this.#requestId,
       startedAtMs: this.#startedAtMs,
-      running: end === undefined,
-      line,
-      form,
-      cache: { ...end?.cache },
-      error: end?.error && { code: end.error.code, message: printable(end.error.message, MAX_TEXT) },
+      ...(end === undefined
+        ? { running: true, line: subject, form, cache: {}, error: undefined }
+        : { running: false, ...reportOfEnd(end) }),
       steps: (this.#steps ?? []).map(({ step, startedAtMs, tookMs, fields }): RequestStep => {
         return { step, atMs: startedAtMs - this.#startedAtMs, tookMs, fields };
       }),
@@ -213,6 +225,26 @@ class Kept implements RequestTrail {
     this.#bytes += bytes;
     this.#ring.took(bytes);
   }
+}
+
+function bytesAtOnce({ length }: RequestAtOnce): number {
+  return AT_ONCE_BYTES + length;
+}
+
+function reportAtOnce(request: RequestAtOnce): RequestReport {
+  const { requestId, startedAtMs } = request;
+  return { requestId, startedAtMs, running: false, ...reportOfEnd(request.end()), steps: [], stepsDropped: 0 };
+}
+
+function reportOfEnd(end: RequestEnd): Pick<RequestReport, "line" | "form" | "cache" | "error"> {
+  // An error's own text may tell more than a client may know; the log has it.
+  const { err: _, ...line }: Partial<AccessLine> = end.line;
+  return {
+    line,
+    form: end.form,
+    cache: { ...end.cache },
+    error: end.error && { code: end.error.code, message: printable(end.error.message, MAX_TEXT) },
+  };
 }
 
 function cut(fields: StepFields): StepFields {

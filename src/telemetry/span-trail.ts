@@ -39,6 +39,18 @@ export function createSpanTrails(deps: SpanDeps): SpanTrails {
       const words = { name: "request", kind: SpanKind.SERVER, attributes: { "weir.request_id": requestId } };
       return new SpanRequest(spans.start(words, parentIn(from)), spans);
     },
+    atOnce(request, from) {
+      const { requestId, startedAtMs, firstByteMs, totalMs } = request;
+      const startTime = hrTime(startedAtMs);
+      const attributes = { "weir.request_id": requestId };
+      const span = deps.tracer.startSpan("request", { kind: SpanKind.SERVER, attributes, startTime }, parentIn(from));
+      if (span.isRecording()) {
+        if (firstByteMs !== undefined) span.addEvent("first-byte", {}, hrTime(startedAtMs + firstByteMs));
+        tellEnd(span, request.end());
+        span.end(hrTime(startedAtMs + totalMs));
+      }
+      return placeOf(span.spanContext());
+    },
     peers: {
       asked(fields, from) {
         const spans = new Spans(deps);
@@ -78,10 +90,20 @@ class Spans {
 
   /** The SDK's own times are whole milliseconds at their start, which would put quick steps into any order. */
   now(): HrTime {
-    const ms = this.#startedAtMs + this.#deps.monotonicMs() - this.#startedMs;
-    const seconds = Math.trunc(ms / 1000);
-    return [seconds, Math.trunc((ms - seconds * 1000) * 1e6)];
+    return hrTime(this.#startedAtMs + this.#deps.monotonicMs() - this.#startedMs);
   }
+}
+
+function hrTime(ms: number): HrTime {
+  const seconds = Math.trunc(ms / 1000);
+  return [seconds, Math.trunc((ms - seconds * 1000) * 1e6)];
+}
+
+function tellEnd(span: Span, end: RequestEnd): void {
+  const { name, attributes, status } = requestWords(end);
+  span.updateName(name);
+  span.setAttributes(attributes);
+  span.setStatus(status);
 }
 
 function trailOf(span: Span, spans: Spans): Trail {
@@ -212,11 +234,8 @@ class SpanRequest implements RequestTrail {
 
   ended(end: RequestEnd): void {
     if (!this.#span.isRecording()) return;
-    const { name, attributes, status } = requestWords(end);
-    this.#span.updateName(name);
-    this.#span.setAttributes(attributes);
+    tellEnd(this.#span, end);
     if (this.#spans.exhausted) this.#span.setAttribute("weir.spans_cut", true);
-    this.#span.setStatus(status);
     this.#span.end(this.#spans.now());
   }
 }

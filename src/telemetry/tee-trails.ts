@@ -5,6 +5,10 @@ import type { RequestEnd, RequestSubject, RequestTrail, RequestTrails } from "..
 export function teeTrails(first: RequestTrails, second: RequestTrails): RequestTrails {
   return {
     start: (requestId, from) => new TeeRequest(first.start(requestId, from), second.start(requestId, from)),
+    atOnce(request, from) {
+      first.atOnce(request, from);
+      return second.atOnce(request, from);
+    },
   };
 }
 

@@ -130,21 +130,46 @@ function must(held: Held | undefined): Held {
 
 const get = (path: string, version = "1.1"): string => `GET ${path} HTTP/${version}\r\nHost: weir\r\n\r\n`;
 
+const CLOSE = "Connection: close\r\n";
+
+/** Reads one answer, on a connection that may be kept. */
+async function sendKept(port: number, bytes: string): Promise<{ readonly text: string; readonly ended: string }> {
+  const socket = await open(port);
+  socket.setEncoding("latin1");
+  socket.write(bytes);
+  let text = "";
+  const isWhole = (): boolean => {
+    const head = text.indexOf("\r\n\r\n");
+    const hasBody = bytes.startsWith("GET ") && text.startsWith("HTTP/1.1 200 ");
+    const length = hasBody ? Number(/\r\nContent-Length: (\d+)/.exec(text)?.[1]) : 0;
+    return head !== -1 && text.length >= head + 4 + length;
+  };
+  while (!isWhole()) text += String((await once(socket, "data"))[0]);
+  // What comes behind it would be seen before the answer to this.
+  const next = `GET /nowhere HTTP/1.1\r\nHost: weir\r\n${CLOSE}\r\n`;
+  const seen = readToEnd(socket);
+  socket.write(next);
+  const rest = await seen;
+  expect(rest.text).toMatch(/^(?:HTTP\/1.1 404 .*)?$/s);
+  return { text, ended: rest.text === "" ? "closed" : "kept" };
+}
+
 /** Sends the request twice, so that its route is known; gives all that the second came to. */
 async function second(way: Way, request: string) {
-  await sendRaw(way.port, request);
+  await sendRaw(way.port, request.includes(CLOSE) ? request : request.replace("\r\n\r\n", `\r\n${CLOSE}\r\n`));
   await way.accessLine(() => true);
   const [ready, called, denied] = [way.ready.length, way.proxy.calls.length, way.denied.length];
-  const { text, ended } = await sendRaw(way.port, request);
+  const { text, ended } = await (request.includes(CLOSE) ? sendRaw(way.port, request) : sendKept(way.port, request));
   await way.accessLine((line) => line !== way.lines.find(({ msg }) => msg === "request"));
-  const lines = way.lines.filter(({ msg }) => msg === "request");
-  const [report] = way.recent.reports();
+  const lines = way.lines.filter(({ msg, path }) => msg === "request" && path !== "/nowhere");
+  const report = [...way.recent.reports()].find(({ line }) => line.path !== "/nowhere");
+  const answered = way.answered.findLast(({ upstream }) => upstream !== undefined) ?? way.answered.at(-1);
   return {
     text: text.replace(/\r\nDate: [^\r]*/, "").replace(/\r\nX-Request-Id: made-[^\r]*/, "\r\nX-Request-Id: made"),
     ended,
     requests: lines.length,
     line: { ...lines.at(-1), time: "", requestId: "", firstByteMs: typeof lines.at(-1)?.firstByteMs, totalMs: 0 },
-    answered: { ...way.answered.at(-1), firstByteMs: typeof way.answered.at(-1)?.firstByteMs, totalMs: 0 },
+    answered: { ...answered, firstByteMs: typeof answered?.firstByteMs, totalMs: 0 },
     report: report && { ...report, requestId: "", line: { ...report.line, requestId: "", firstByteMs: 0, totalMs: 0 } },
     denied: way.denied.length - denied,
     ready: way.ready.length - ready,
@@ -202,9 +227,11 @@ describe("at hand, the answer is the same, byte by byte, and so is what is taken
     ),
     ["a blob's If-None-Match", request(`GET ${BLOB_PATH} HTTP/1.1`, `If-None-Match: "${BLOB_DIGEST}"`), 304],
   ])("%s", async (_, bytes, status) => {
-    const { ready, called, text } = await both(bytes);
-    expect([ready, called]).toEqual([1, 0]);
-    expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    for (const sent of [bytes, bytes.replace(CLOSE, "")]) {
+      const { ready, called, text } = await both(sent);
+      expect([ready, called]).toEqual([1, 0]);
+      expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    }
   });
 
   test("a virtual host", async () => {
@@ -269,29 +296,19 @@ describe("what is out of the ordinary goes the long way", () => {
     const { text, called } = await second(way, request(`GET ${TAG} HTTP/1.1`));
     expect([text.endsWith(MANIFEST.toString()), called]).toEqual([true, 1]);
   });
-
-  test("whoever wants to know every step", async () => {
-    const steps: string[] = [];
-    const recent = createRecentRequests(systemClock);
-    const trails: RequestTrails = {
-      start(id) {
-        const trail = recent.start(id);
-        const detail = { ...trail, note: (step: string) => steps.push(step), begin: trail.begin.bind(trail) };
-        return Object.assign(trail, { detail });
-      },
-    };
-    const way = await startWay(true, HELD, { trails });
-    await sendRaw(way.port, request(`GET ${TAG} HTTP/1.1`));
-    await sendRaw(way.port, request(`GET ${TAG} HTTP/1.1`));
-    expect([way.ready.length, steps]).toEqual([0, ["first-byte", "first-byte"]]);
-  });
 });
 
-test("a trace that is not kept has its place in the line", async () => {
+test.each([CLOSE, ""])("a traced request has its place in the line", async (close) => {
   const recent = createRecentRequests(systemClock);
   const place = { traceId: "a".repeat(32), spanId: "b".repeat(16), headers: () => ({}) };
-  const trails: RequestTrails = { start: (id) => Object.assign(recent.start(id), { place }) };
-  const { ready, line } = await both(request(`GET ${TAG} HTTP/1.1`), () => ({ trails }));
+  const trails: RequestTrails = {
+    start: (id) => Object.assign(recent.start(id), { place }),
+    atOnce(request) {
+      recent.atOnce(request, {});
+      return place;
+    },
+  };
+  const { ready, line } = await both(`GET ${TAG} HTTP/1.1\r\nHost: weir\r\n${close}\r\n`, () => ({ trails }));
   expect([ready, line]).toEqual([1, expect.objectContaining({ traceId: place.traceId, spanId: place.spanId })]);
 });
 

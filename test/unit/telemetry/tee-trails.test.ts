@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { OpenStep, StepFields, TracePlace, Trail } from "../../../src/base/trail.ts";
-import type { RequestEnd, RequestSubject, RequestTrail } from "../../../src/http/observer.ts";
+import type { RequestAtOnce, RequestEnd, RequestSubject, RequestTrail } from "../../../src/http/observer.ts";
 import { teeTrails } from "../../../src/telemetry/tee-trails.ts";
 
 /** Writes down what it is told, below what it is told of. */
@@ -43,7 +43,10 @@ class Written implements RequestTrail {
 
 test("both are told of steps, the second of small ones too, and of what is done in their course both again", () => {
   const [people, spans]: [string[], string[]] = [[], []];
-  const both = teeTrails({ start: () => new Written(people, false) }, { start: () => new Written(spans, true) });
+  const both = teeTrails(
+    { start: () => new Written(people, false), atOnce: () => undefined },
+    { start: () => new Written(spans, true), atOnce: () => undefined },
+  );
   const trail = both.start("id", {});
   trail.note("decision", {});
   trail.detail?.note("first-byte", {});
@@ -93,7 +96,26 @@ test("both are told of steps, the second of small ones too, and of what is done 
 });
 
 test("where the second wants no small steps, there are none", () => {
-  const both = teeTrails({ start: () => new Written([], false) }, { start: () => new Written([], false) });
-  const trail = both.start("id", {});
+  const none = { start: () => new Written([], false), atOnce: () => undefined };
+  const trail = teeTrails(none, none).start("id", {});
   expect([trail.detail, trail.place]).toEqual([undefined, undefined]);
+});
+
+test("what was answered at once is told to both, and its place is the second's", () => {
+  const told: unknown[] = [];
+  const place = { traceId: "trace", spanId: "span", headers: () => ({}) };
+  const both = teeTrails(
+    { start: () => new Written([], false), atOnce: (request) => void told.push(request) },
+    {
+      start: () => new Written([], true),
+      atOnce(request, from) {
+        told.push(request, from);
+        return place;
+      },
+    },
+  );
+  const request = { requestId: "id" } as RequestAtOnce;
+  const from = { traceparent: "x" };
+  expect(both.atOnce(request, from)).toBe(place);
+  expect(told).toEqual([request, request, from]);
 });

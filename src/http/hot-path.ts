@@ -89,13 +89,13 @@ export class HotPath {
     const bytes = head || unchanged ? undefined : ready.bytes;
     if (bytes?.length !== (head || unchanged ? undefined : ready.size)) return undefined;
     const prepared = this.#preparedOf(ready, call);
-    const cache = this.#cacheOf(ready, prepared);
+    const cache = this.#cacheOf(ready, prepared, startedAtMs);
     const top = unchanged ? prepared.unchanged : prepared.whole;
     const hit = { arrival, startedAtMs, call, account: identity.account, cache, bytes };
     const close = closing();
     const more = requestHeaders(call, close);
     const socket = close || unchanged ? undefined : plainSocketOf(req, res, arrival);
-    const text = socket && top.text(arrival.requestId, prepared.cacheStatus, more, this.#endOfHead());
+    const text = socket && top.text(arrival.requestId, prepared.cacheStatus, more, this.#endOfHead(startedAtMs));
     if (socket !== undefined && text !== undefined) return this.#sendDirectly(req, res, socket, text, hit);
     try {
       res.writeHead(top.status, top.fill(arrival.requestId, prepared.cacheStatus, more));
@@ -128,7 +128,6 @@ export class HotPath {
   ): "sent" | "sending" {
     const { records } = this.#deps;
     const { arrival, bytes } = found;
-    const firstByteMs = bytes?.length === 0 ? undefined : records.since(arrival);
     if (bytes === undefined || bytes.length <= MAX_TEXT_BYTES) {
       socket.write(bytes === undefined ? head : head + this.#textOf(bytes), "latin1");
     } else {
@@ -142,11 +141,13 @@ export class HotPath {
       const { requestId, from } = arrival;
       const { startedAtMs, call, account, cache } = found;
       res.emit("finish");
+      const totalMs = records.since(arrival);
       const hit = new Hit({
         requestId,
         startedAtMs,
-        firstByteMs,
-        totalMs: records.since(arrival),
+        // With the last.
+        firstByteMs: bytes?.length === 0 ? undefined : totalMs,
+        totalMs,
         account,
         call,
         cache,
@@ -165,7 +166,7 @@ export class HotPath {
     const direct = { complete: false };
     const record = this.#recordOf(req, res, found);
     record.direct = direct;
-    record.firstByteMs = firstByteMs;
+    if (bytes?.length !== 0) records.firstByte(record);
     res.once("close", () => {
       if (direct.complete) record.bytesSent = bytes?.length ?? 0;
       records.ended(req, res, record);
@@ -194,9 +195,9 @@ export class HotPath {
   }
 
   /** What Node itself puts behind the headers, the same for a second. */
-  #endOfHead(): string {
-    const { clock, keepAliveMs } = this.#deps;
-    const seconds = Math.floor(clock.now() / 1000);
+  #endOfHead(nowMs: number): string {
+    const { keepAliveMs } = this.#deps;
+    const seconds = Math.floor(nowMs / 1000);
     if (seconds !== this.#endsAt.seconds) {
       const date = new Date(seconds * 1000).toUTCString();
       const keepAlive = `Keep-Alive: timeout=${Math.floor(keepAliveMs / 1000)}`;
@@ -236,9 +237,9 @@ export class HotPath {
   }
 
   /** The same for a whole second. */
-  #cacheOf({ freshUntilMs }: ReadyAnswer, prepared: Prepared): CacheInfo {
+  #cacheOf({ freshUntilMs }: ReadyAnswer, prepared: Prepared, nowMs: number): CacheInfo {
     if (freshUntilMs === undefined) return prepared.cache;
-    const ttlS = Math.max(0, Math.floor((freshUntilMs - this.#deps.clock.now()) / 1000));
+    const ttlS = Math.max(0, Math.floor((freshUntilMs - nowMs) / 1000));
     if (prepared.cache.ttlS !== ttlS) {
       prepared.cache = { ...prepared.cache, ttlS };
       prepared.cacheStatus = formatCacheStatus(prepared.cache);

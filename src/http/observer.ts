@@ -113,8 +113,7 @@ export interface RequestAtOnce {
   readonly requestId: string;
   /** Milliseconds since the epoch. */
   readonly startedAtMs: number;
-  /** From its start, milliseconds. */
-  readonly firstByteMs: number | undefined;
+  /** Milliseconds. */
   readonly totalMs: number;
   /** Characters of the texts of its own that it holds. */
   readonly length: number;

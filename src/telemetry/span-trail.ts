@@ -39,13 +39,13 @@ export function createSpanTrails(deps: SpanDeps): SpanTrails {
       const words = { name: "request", kind: SpanKind.SERVER, attributes: { "weir.request_id": requestId } };
       return new SpanRequest(spans.start(words, parentIn(from)), spans);
     },
+    // The first byte went out with the last: it is no event of its own.
     atOnce(request, from) {
-      const { requestId, startedAtMs, firstByteMs, totalMs } = request;
-      const startTime = hrTime(startedAtMs);
+      const { requestId, startedAtMs, totalMs } = request;
       const attributes = { "weir.request_id": requestId };
-      const span = deps.tracer.startSpan("request", { kind: SpanKind.SERVER, attributes, startTime }, parentIn(from));
+      const options = { kind: SpanKind.SERVER, attributes, startTime: hrTime(startedAtMs) };
+      const span = deps.tracer.startSpan("request", options, parentIn(from));
       if (span.isRecording()) {
-        if (firstByteMs !== undefined) span.addEvent("first-byte", {}, hrTime(startedAtMs + firstByteMs));
         tellEnd(span, request.end());
         span.end(hrTime(startedAtMs + totalMs));
       }

@@ -1,4 +1,5 @@
 /** What is traced of a request, as a collector receives it. */
+import { Agent, get, type IncomingMessage } from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { PausingClock, startTestApp, type TestApp } from "../../support/app.ts";
 import { expectStatus, hubUpstream } from "../../support/hub-weir.ts";
@@ -77,7 +78,7 @@ async function pull(path: string, headers: Readonly<Record<string, string>> = {}
 }
 
 /** The request's own span, once it has arrived. */
-function server({ traceId }: Traced): Promise<OtlpSpan> {
+function server({ traceId }: Pick<Traced, "traceId">): Promise<OtlpSpan> {
   return collector.awaits("the request's span", (span) => span.traceId === traceId && span.kind === "server");
 }
 
@@ -88,7 +89,7 @@ const told = ({ name, attributes }: OtlpSpan): string => {
 };
 
 /** Without storage, of which a step may need more or less. What goes on behind an answer may arrive later. */
-async function expectTree({ traceId }: Traced, lines: readonly string[]): Promise<void> {
+async function expectTree({ traceId }: Pick<Traced, "traceId">, lines: readonly string[]): Promise<void> {
   const line = (span: OtlpSpan) => (span.name.startsWith("storage") ? undefined : told(span));
   await expect.poll(() => treeOf(collector.spans, traceId, line)).toEqual(lines);
 }
@@ -190,6 +191,35 @@ test("a warm manifest: routed and decided, and nobody is asked", async () => {
   expect((await server(warm)).attributes["weir.cache"]).toBe("hit");
   expect(hub.ledger.length).toBe(asked);
 });
+
+test.each(["keep-alive", "close"])(
+  "what is at hand has the same span, and no steps (connection: %s)",
+  async (connection) => {
+    await start();
+    const path = "library/app/manifests/1";
+    const headers = { "user-agent": "containerd/2.1" };
+    await pull(path, headers);
+    const long = await server(await pull(path, headers));
+    const agent = new Agent({ keepAlive: connection === "keep-alive" });
+    stack.defer(() => agent.destroy());
+    const traceId = "b".repeat(32);
+    const reply = await new Promise<IncomingMessage>((resolve, reject) => {
+      const traced = { ...headers, traceparent: `00-${traceId}-${PARENT}-01` };
+      get(`${weir.url}/v2/docker.io/${path}`, { agent, headers: traced }, resolve).on("error", reject);
+    });
+    reply.resume();
+    expect(reply.headers.connection).toBe(connection);
+    const traced = { traceId };
+    await expectTree(traced, ["GET /v2/{name}/manifests/{reference} 200"]);
+    const short = await server(traced);
+    const { "weir.request_id": _, ...expected } = long.attributes;
+    const { "weir.request_id": id, ...attributes } = short.attributes;
+    expect(attributes).toEqual(expected);
+    expect(id).toBe(reply.headers["x-request-id"]);
+    const told = ({ name, kind, status, parentSpanId }: OtlpSpan) => ({ name, kind, status, parentSpanId });
+    expect(told(short)).toEqual(told(long));
+  },
+);
 
 test("a resumed fill: each exchange with its range, and where it went on", async () => {
   await start();

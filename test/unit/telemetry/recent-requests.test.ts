@@ -64,6 +64,39 @@ test("and by their bytes, of steps that come after the answer as well", () => {
   expect(ids(recent)).toEqual(["c"]);
 });
 
+test("those that were answered at once are kept among the others, and bounded with them", () => {
+  const recent = createRecentRequests(clock, { requests: 3, bytes: 4096 });
+  let asked = 0;
+  const atOnce = (requestId: string, length = 10) =>
+    recent.atOnce(
+      {
+        requestId,
+        startedAtMs: clock.now(),
+        totalMs: 2,
+        length,
+        end() {
+          asked += 1;
+          return end({ requestId, err: new Error("secret") });
+        },
+      },
+      {},
+    );
+  recent.start("a").ended(end());
+  atOnce("b");
+  recent.start("c").ended(end());
+  atOnce("d");
+  expect([ids(recent), asked]).toEqual([["d", "c", "b"], 2]);
+  const [d, c] = [...recent.reports()];
+  expect(d).toEqual({ ...c, requestId: "d", line: { ...c?.line, requestId: "d" } });
+  atOnce("e", 3_000);
+  expect(ids(recent)).toEqual(["e", "d"]);
+  atOnce("f", 1_000);
+  expect(ids(recent)).toEqual(["f"]);
+  // What has gone takes nothing any more.
+  atOnce("g", 2_000);
+  expect(ids(recent)).toEqual(["g", "f"]);
+});
+
 test("steps are as many as are kept of one request; the rest is counted", () => {
   const recent = createRecentRequests(clock);
   const trail = recent.start("a");

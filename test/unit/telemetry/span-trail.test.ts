@@ -9,6 +9,7 @@ import {
   trace,
 } from "@opentelemetry/api";
 import { expect, test } from "vitest";
+import type { RequestEnd } from "../../../src/http/observer.ts";
 import { createSpanTrails } from "../../../src/telemetry/span-trail.ts";
 import { ManualClock } from "../../support/manual-clock.ts";
 
@@ -46,6 +47,7 @@ function tracerInto(spans: KeptSpan[], sampled = true): Tracer {
     };
     const told = <T>(tell: () => T): T => (kept.recording ? tell() : fail());
     const span = {
+      updateName: (to: string) => told(() => Object.assign(kept, { name: to })),
       spanContext: () => context,
       isRecording: () => sampled && kept.recording,
       setAttribute: (key: string, value: string) => told(() => Object.assign(kept.attributes, { [key]: value })),
@@ -131,4 +133,55 @@ test("what is not sampled makes no spans of its own, and wants no small steps", 
   step.end({});
   expect([spans.length, trail.detail]).toEqual([1, undefined]);
   expect(step.trail.place?.headers()).toEqual({ traceparent: `00-${"a".repeat(32)}-${"1".padStart(16, "0")}-00` });
+});
+
+const END: RequestEnd = {
+  line: {
+    requestId: "id",
+    client: "127.0.0.1",
+    account: "alice",
+    method: "GET",
+    path: "/v2/library/app/manifests/1",
+    ns: undefined,
+    upstream: "docker.io",
+    repository: "library/app",
+    reference: "1",
+    kind: "manifest",
+    status: 200,
+    cache: "hit",
+    bytes: 100,
+    firstByteMs: 1.5,
+    totalMs: 1.5,
+    userAgent: "test",
+  },
+  form: "default",
+  cache: { outcome: "hit", ttlS: 60 },
+  error: undefined,
+  scheme: "http",
+  httpVersion: "1.1",
+};
+
+test("what was answered at once has the span that it would have had", () => {
+  const spans: KeptSpan[] = [];
+  const { trails, clock, time } = trailsInto(spans);
+  const startedAtMs = clock.now();
+  const from = { traceparent: `00-${"c".repeat(32)}-${"d".repeat(16)}-01` };
+  const place = trails.atOnce({ requestId: "id", startedAtMs, totalMs: 1.5, length: 0, end: () => END }, from);
+  const trail = trails.start("id", from);
+  time.ms += 1.5;
+  trail.ended(END);
+  const [atOnce, ended] = spans.map((span) => ({ ...span, recording: span.recording }));
+  expect(atOnce).toEqual(ended);
+  expect([atOnce?.name, atOnce?.recording]).toEqual(["GET /v2/{name}/manifests/{reference}", false]);
+  expect(place).toMatchObject({ traceId: "a".repeat(32), spanId: "1".padStart(16, "0") });
+});
+
+test("what was answered at once and is not sampled has its place, and nobody asks what it came to", () => {
+  const spans: KeptSpan[] = [];
+  const end = (): never => {
+    throw new Error("nobody wants to know");
+  };
+  const { trails } = trailsInto(spans, false);
+  const place = trails.atOnce({ requestId: "id", startedAtMs: 0, totalMs: 1, length: 0, end }, {});
+  expect([spans.length, place?.spanId]).toEqual([1, "1".padStart(16, "0")]);
 });

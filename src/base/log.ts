@@ -4,8 +4,8 @@ export interface Log {
   info(fields: Readonly<Record<string, unknown>>, message: string): void;
   warn(fields: Readonly<Record<string, unknown>>, message: string): void;
   error(fields: Readonly<Record<string, unknown>>, message: string): void;
-  /** False where `info` tells nobody now: what is costly to put together need not be then. Left out where that is not known. */
-  readonly isInfoOn?: boolean;
+  /** As `info`, with the members of the JSON object as text; they are asked for only where somebody is told. */
+  infoText?(members: () => string, message: string): void;
 }
 
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };

@@ -30,11 +30,15 @@ export interface OpenStep {
   readonly trail: Trail;
 }
 
-/** A step's place in a trace, which may go beyond this process. */
-export interface TracePlace {
+/** A step's trace, and which of its spans the step is. */
+export interface TraceIds {
   /** 32 and 16 hexadecimal digits. */
   readonly traceId: string;
   readonly spanId: string;
+}
+
+/** A step's place in a trace, which may go beyond this process. */
+export interface TracePlace extends TraceIds {
   /** `traceparent` and `tracestate`, by which another process goes on from there (W3C Trace Context). */
   headers(): Readonly<Record<string, string>>;
 }
@@ -43,8 +47,8 @@ export interface TracePlace {
 export type TraceHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 /** The two ids as log lines have them. */
-export function traceFields(place: TracePlace | undefined): { readonly traceId?: string; readonly spanId?: string } {
-  return place === undefined ? {} : { traceId: place.traceId, spanId: place.spanId };
+export function traceFields(ids: TraceIds | undefined): Partial<TraceIds> {
+  return ids === undefined ? {} : { traceId: ids.traceId, spanId: ids.spanId };
 }
 
 /** Says that the answer to somebody else's question was waited for. */

@@ -1,9 +1,10 @@
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { ClientAddresses, createAddressGate } from "../access/client-addresses.ts";
 import { clientNetwork, compileNetworks } from "../access/networks.ts";
 import type { Log } from "../base/log.ts";
 import { openFileLimit } from "../base/open-file-limit.ts";
 import { packageVersion } from "../base/package-version.ts";
+import { createRandomIds } from "../base/random-ids.ts";
 import { Secret } from "../base/secret.ts";
 import type { ConfigSource } from "../config/config-source.ts";
 import { Reloader } from "../config/reloader.ts";
@@ -69,7 +70,7 @@ export async function openAdmin(parts: Parts, o: AdminOptions, onStop: OnStop): 
     },
     log,
     clock,
-    newRequestId: randomUUID,
+    newRequestId: createRandomIds(),
   });
   const address = await admin.listen();
   onStop(() => admin.stop(0));
@@ -125,7 +126,7 @@ export async function openFront(
     log,
     clock,
     monotonicMs: () => performance.now(),
-    newRequestId: randomUUID,
+    newRequestId: createRandomIds(),
   });
   const { port } = await front.listen();
   metrics.serving();

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { printable } from "../base/printable.ts";
-import { type TracePlace, traceFields } from "../base/trail.ts";
+import { type TraceIds, traceFields } from "../base/trail.ts";
 import { formatReference } from "../oci/reference.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
 import type { Client } from "./clients.ts";
@@ -57,7 +57,7 @@ export function finishedRequest(
     status: record.direct !== undefined || res.headersSent ? res.statusCode : CLIENT_LEFT,
     totalMs,
     agent: req.headers["user-agent"],
-    place: record.trail.place,
+    ids: record.trail.place,
   };
   const complete = record.direct?.complete ?? res.writableFinished;
   const line: AccessLine = {
@@ -78,7 +78,7 @@ export interface EndedRequest
   readonly status: number;
   readonly totalMs: number;
   readonly agent: string | undefined;
-  readonly place: TracePlace | undefined;
+  readonly ids: TraceIds | undefined;
 }
 
 export function answeredRequest(ended: EndedRequest): AnsweredRequest {
@@ -105,31 +105,38 @@ export function accessLine(ended: EndedRequest): AccessLine {
     client: ended.client,
     account: ended.account,
     method: ended.method,
-    path: printable(pathOf(ended.target), MAX_PATH_LENGTH),
-    ns: call?.ns,
-    upstream: upstreamOf(call),
-    ...subjectOf(call),
-    kind: kindOf(call),
+    ...lineSubject(ended.target, call),
     status: ended.status,
     cache: ended.cache.outcome,
     bytes: ended.bytesSent,
     ...(handOver === undefined ? {} : { handOver }),
-    firstByteMs: rounded(ended.firstByteMs),
+    firstByteMs: ended.firstByteMs === undefined ? undefined : rounded(ended.firstByteMs),
     totalMs: rounded(ended.totalMs),
-    userAgent: agent === undefined ? undefined : printable(agent, MAX_USER_AGENT_LENGTH),
-    ...traceFields(ended.place),
+    userAgent: agent === undefined ? undefined : userAgentOf(agent),
+    ...traceFields(ended.ids),
   };
+}
+
+/** What was asked for, as the line has it. */
+export function lineSubject(target: string, call: RoutedCall | undefined) {
+  return {
+    path: printable(pathOf(target), MAX_PATH_LENGTH),
+    ns: call?.ns,
+    upstream: upstreamOf(call),
+    ...subjectOf(call),
+    kind: kindOf(call),
+  };
+}
+
+export function userAgentOf(agent: string): string {
+  return printable(agent, MAX_USER_AGENT_LENGTH);
 }
 
 /** What is known of a request before it is answered. */
 export function requestSubject({ method, target }: RequestLine, call: RoutedCall): RequestSubject {
   return {
     method,
-    path: printable(pathOf(target), MAX_PATH_LENGTH),
-    ns: call.ns,
-    upstream: upstreamOf(call),
-    ...subjectOf(call),
-    kind: kindOf(call),
+    ...lineSubject(target, call),
     form: call.form,
   };
 }
@@ -181,6 +188,6 @@ function pathOf(target: string): string {
 }
 
 /** To the microsecond: more digits are noise. */
-function rounded(ms: number | undefined): number | undefined {
-  return ms === undefined ? undefined : Math.round(ms * 1000) / 1000;
+export function rounded(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
 }

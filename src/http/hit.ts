@@ -1,11 +1,11 @@
-import type { TracePlace } from "../base/trail.ts";
+import type { TraceIds } from "../base/trail.ts";
 import type { CacheInfo } from "../proxy/answers.ts";
 import { accessLine, type EndedRequest } from "./access-log.ts";
 import type { RequestAtOnce, RequestEnd } from "./observer.ts";
 import type { RoutedCall } from "./route.ts";
 
 /** What a {@link Hit} is made of. */
-export type HitParts = Omit<EndedRequest, "call" | "place" | "handOver"> &
+export type HitParts = Omit<EndedRequest, "call" | "ids" | "handOver"> &
   Pick<RequestAtOnce, "startedAtMs"> &
   Pick<RequestEnd, "scheme" | "httpVersion"> & { readonly call: RoutedCall };
 
@@ -30,7 +30,7 @@ export class Hit implements RequestAtOnce, EndedRequest {
   readonly scheme: RequestEnd["scheme"];
   readonly httpVersion: string;
   /** In a trace, as soon as that is known. */
-  place: TracePlace | undefined;
+  ids: TraceIds | undefined;
 
   constructor(parts: HitParts) {
     this.requestId = parts.requestId;
@@ -48,7 +48,7 @@ export class Hit implements RequestAtOnce, EndedRequest {
     this.agent = parts.agent;
     this.scheme = parts.scheme;
     this.httpVersion = parts.httpVersion;
-    this.place = undefined;
+    this.ids = undefined;
   }
 
   /** Nothing was handed over: the bytes went out. */

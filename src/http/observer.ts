@@ -1,5 +1,5 @@
 import type { DenialReason } from "../access/denied-error.ts";
-import type { TraceHeaders, TracePlace, Trail } from "../base/trail.ts";
+import type { TraceHeaders, TraceIds, Trail } from "../base/trail.ts";
 import type { CacheInfo, CacheOutcome } from "../proxy/answers.ts";
 import type { HandOver } from "./hand-over.ts";
 
@@ -126,5 +126,5 @@ export interface RequestTrails {
   /** @param from what the client says of the trace that its request belongs to */
   start(requestId: string, from: TraceHeaders): RequestTrail;
   /** For start and end in one; gives the request's place, where it is traced. */
-  atOnce(request: RequestAtOnce, from: TraceHeaders): TracePlace | undefined;
+  atOnce(request: RequestAtOnce, from: TraceHeaders): TraceIds | undefined;
 }

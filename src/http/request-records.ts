@@ -6,6 +6,7 @@ import { NO_CACHE_INFO } from "./answer.ts";
 import type { Clients } from "./clients.ts";
 import { toOciError } from "./errors.ts";
 import type { Hit } from "./hit.ts";
+import { HitLines } from "./hit-lines.ts";
 import type { HttpObserver, RequestTrails } from "./observer.ts";
 import { requestIdOf } from "./request-id.ts";
 
@@ -28,6 +29,7 @@ export type Arrival = Pick<RequestRecord, "requestId" | "from" | "startedMs">;
 /** What is taken down of every request, whichever way it is answered. */
 export class RequestRecords {
   readonly #deps: RequestRecordsDeps;
+  readonly #lines = new HitLines();
 
   constructor(deps: RequestRecordsDeps) {
     this.#deps = deps;
@@ -69,8 +71,9 @@ export class RequestRecords {
   endedAtOnce(req: IncomingMessage, hit: Hit): void {
     const { observer, trails, log } = this.#deps;
     observer.answered(answeredRequest(hit));
-    hit.place = trails.atOnce(hit, req.headers);
-    if (log.isInfoOn !== false) log.info(accessLine(hit), "request");
+    hit.ids = trails.atOnce(hit, req.headers);
+    if (log.infoText === undefined) log.info(accessLine(hit), "request");
+    else log.infoText(() => this.#lines.of(hit), "request");
   }
 
   /** The first byte of the answer goes out. */

@@ -2,7 +2,7 @@ import { type DestinationStream, type Logger, destination as openDestination, pi
 import type { Log } from "../base/log.ts";
 import { Secret } from "../base/secret.ts";
 import type { TelemetryConfig } from "../config/types.ts";
-import { GatheredLines } from "./gathered-lines.ts";
+import { type FlushableStream, GatheredLines } from "./gathered-lines.ts";
 import { PlainLines } from "./plain-lines.ts";
 
 export interface LogOptions {
@@ -24,7 +24,7 @@ const MAX_CAUSES = 4;
  * message with their causes; the stack only at level `debug`.
  */
 export function createLog({ level, destination }: LogOptions): LevelledLog {
-  const stream = destination ?? new GatheredLines(openDestination({ dest: 1, sync: false }));
+  const stream = destination ?? new GatheredLines(openStandardOutput());
   const plain = new PlainLines(Date.now);
   const logger: Logger = pino(
     {
@@ -51,14 +51,19 @@ export function createLog({ level, destination }: LogOptions): LevelledLog {
     },
     warn: (fields, message) => logger.warn(fields, message),
     error: (fields, message) => logger.error(fields, message),
-    get isInfoOn() {
-      return isInfoOn;
+    infoText(members, message) {
+      if (isInfoOn) stream.write(plain.wrap("info", members(), message));
     },
     setLevel(next) {
       logger.level = next;
       isInfoOn = logger.isLevelEnabled("info");
     },
   };
+}
+
+/** For bytes, which Pino's own types do not know of. */
+function openStandardOutput(): FlushableStream {
+  return openDestination({ dest: 1, sync: false, contentMode: "buffer" }) as unknown as FlushableStream;
 }
 
 function printableFields(fields: Record<string, unknown>, withStack: boolean): Record<string, unknown> {

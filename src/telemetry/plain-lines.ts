@@ -15,9 +15,13 @@ export class PlainLines {
       const type = typeof fields[name];
       if (type !== "string" && type !== "number" && type !== "undefined" && type !== "boolean") return undefined;
     }
-    const inside = JSON.stringify(fields).slice(1, -1);
-    const comma = inside === "" ? "" : ",";
-    return `{"level":"${level}","time":"${this.#isoTime()}"${comma}${inside},"msg":${JSON.stringify(message)}}\n`;
+    return this.wrap(level, JSON.stringify(fields).slice(1, -1), message);
+  }
+
+  /** @param members of the line's object, as JSON */
+  wrap(level: string, members: string, message: string): string {
+    const comma = members === "" ? "" : ",";
+    return `{"level":"${level}","time":"${this.#isoTime()}"${comma}${members},"msg":${JSON.stringify(message)}}\n`;
   }
 
   #isoTime(): string {

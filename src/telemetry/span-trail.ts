@@ -49,7 +49,9 @@ export function createSpanTrails(deps: SpanDeps): SpanTrails {
         tellEnd(span, request.end());
         span.end(hrTime(startedAtMs + totalMs));
       }
-      return placeOf(span.spanContext());
+      // Nothing more of the span: what keeps the request keeps this.
+      const { traceId, spanId } = span.spanContext();
+      return { traceId, spanId };
     },
     peers: {
       asked(fields, from) {

@@ -47,6 +47,22 @@ test("lines that pino does not put together are the same as those that it does",
   }
 });
 
+test("members that are text already make the same line, and are not asked for where nobody is told", () => {
+  const texts: string[] = [];
+  const log = createLog({ level: "info", destination: { write: (line) => texts.push(line) } });
+  const fields = { a: 'x"', b: 1 };
+  log.info(fields, "hello");
+  log.infoText?.(() => JSON.stringify(fields).slice(1, -1), "hello");
+  const [one, other] = texts.map((line) => line.replace(/"time":"[^"]*"/, '"time":""'));
+  expect(other).toBe(one);
+  let asked = 0;
+  for (const level of ["warn", "info"] as const) {
+    log.setLevel(level);
+    log.infoText?.(() => `"asked":${(asked += 1)}`, "hello");
+  }
+  expect([asked, texts.length]).toEqual([1, 3]);
+});
+
 test("a standard output that nobody has flushed gets every line of a process that exits", async () => {
   const module = new URL("../../../src/telemetry/log.ts", import.meta.url).href;
   const script = `const { createLog } = await import(${JSON.stringify(module)});

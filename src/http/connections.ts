@@ -23,6 +23,8 @@ interface Entry extends Connection {
   readonly client: Set<Entry> | undefined;
   readonly key: string | undefined;
   readonly responses: Set<ServerResponse>;
+  /** When it became idle last: a turn later than those that have been idle for longer. */
+  idleSince: number;
 }
 
 /**
@@ -34,8 +36,11 @@ export class Connections {
   readonly #byAddress = new Map<string, Entry>();
   readonly #byTop = new WeakMap<object, Entry>();
   readonly #byClient = new Map<string, Set<Entry>>();
-  /** In the order in which they became idle. */
-  readonly #idle = new Set<Entry>();
+  /** In the order in which they became idle, as long as {@link #ordered}. */
+  #idle = new Set<Entry>();
+  /** Order costs every request something, and counts only where the limit is near. */
+  #ordered = false;
+  #turn = 0;
 
   constructor(limits: ConnectionLimits) {
     this.#limits = limits;
@@ -57,8 +62,7 @@ export class Connections {
     }
     if (this.#byAddress.size >= total) {
       ended("connections");
-      const [longestIdle] = this.#idle;
-      if (!this.#replace(longestIdle)) return false;
+      if (!this.#replace(this.#longestIdle())) return false;
     }
     this.#add({ raw, address: addressOf(raw), client: key === undefined ? undefined : this.#clientOf(key), key });
     return true;
@@ -92,28 +96,47 @@ export class Connections {
     const entry = connection as Entry;
     entry.responses.delete(res);
     if (entry.responses.size === 0 && this.#byAddress.get(entry.address) === entry) {
-      this.#idle.add(entry);
+      this.#becameIdle(entry);
     }
   }
 
   /** An answer has begun and ended in one. */
   used(connection: Connection): void {
     const entry = connection as Entry;
-    // From now on it is the one that became idle last.
-    if (this.#idle.delete(entry)) this.#idle.add(entry);
+    if (!this.#ordered) entry.idleSince = this.#nextTurn();
+    else if (this.#idle.delete(entry)) this.#becameIdle(entry);
   }
 
   [Symbol.iterator](): Iterator<Connection> {
     return this.#byAddress.values();
   }
 
-  #add(made: Omit<Entry, "responses">): void {
-    const entry: Entry = { ...made, responses: new Set() };
+  #add(made: Omit<Entry, "responses" | "idleSince">): void {
+    const entry: Entry = { ...made, responses: new Set(), idleSince: 0 };
     this.#byAddress.set(entry.address, entry);
     this.#byTop.set(entry.raw, entry);
     entry.client?.add(entry);
-    this.#idle.add(entry);
+    this.#becameIdle(entry);
     entry.raw.once("close", () => this.#forget(entry));
+  }
+
+  #becameIdle(entry: Entry): void {
+    entry.idleSince = this.#nextTurn();
+    this.#idle.add(entry);
+  }
+
+  #nextTurn(): number {
+    this.#turn += 1;
+    return this.#turn;
+  }
+
+  #longestIdle(): Entry | undefined {
+    if (!this.#ordered) {
+      this.#idle = new Set([...this.#idle].sort((a, b) => a.idleSince - b.idleSince));
+      this.#ordered = true;
+    }
+    const [longest] = this.#idle;
+    return longest;
   }
 
   #clientOf(key: string): Set<Entry> {
@@ -132,6 +155,7 @@ export class Connections {
   #forget(entry: Entry): void {
     if (this.#byAddress.get(entry.address) === entry) this.#byAddress.delete(entry.address);
     this.#idle.delete(entry);
+    if (this.#byAddress.size < this.#limits.total / 2) this.#ordered = false;
     entry.client?.delete(entry);
     if (entry.key !== undefined && entry.client?.size === 0) this.#byClient.delete(entry.key);
   }

@@ -82,27 +82,31 @@ export function requestWords(end: RequestEnd): Omit<SpanWords, "kind"> & { reado
   const route = ROUTES[line.kind];
   const name = known ? line.method : "HTTP";
   const failure = requestFailure(end);
+  const attributes: Attributes = {
+    "http.request.method": known ? line.method : "_OTHER",
+    "url.scheme": scheme,
+    "url.path": shown(line.path),
+    "network.protocol.version": httpVersion,
+    "http.response.body.size": line.bytes,
+    "weir.cache": line.cache,
+  };
+  const present = (name: string, value: string | number | undefined): void => {
+    if (value !== undefined) attributes[name] = typeof value === "string" ? shown(value) : value;
+  };
+  present("http.request.method_original", known ? undefined : line.method);
+  present("http.route", route);
+  present("http.response.status_code", answered(line) ? line.status : undefined);
+  present("user_agent.original", line.userAgent);
+  present("client.address", line.client);
+  present("error.type", failure);
+  present("weir.upstream", line.upstream);
+  present("weir.repository", line.repository);
+  present("weir.reference", line.reference);
+  present("weir.form", form);
+  present("weir.cache_detail", cache.detail);
   return {
     name: route === undefined ? name : `${name} ${route}`,
-    attributes: {
-      "http.request.method": known ? line.method : "_OTHER",
-      ...(known ? {} : { "http.request.method_original": shown(line.method) }),
-      "url.scheme": scheme,
-      "url.path": shown(line.path),
-      "network.protocol.version": httpVersion,
-      "http.response.body.size": line.bytes,
-      ...present("http.route", route),
-      ...present("http.response.status_code", answered(line) ? line.status : undefined),
-      ...present("user_agent.original", line.userAgent),
-      ...present("client.address", line.client),
-      ...present("error.type", failure),
-      ...present("weir.upstream", line.upstream),
-      ...present("weir.repository", line.repository),
-      ...present("weir.reference", line.reference),
-      ...present("weir.form", form),
-      "weir.cache": line.cache,
-      ...present("weir.cache_detail", cache.detail),
-    },
+    attributes,
     status: failure === undefined ? { code: SpanStatusCode.UNSET } : { code: SpanStatusCode.ERROR },
   };
 }
@@ -138,15 +142,11 @@ function peerAttributes({ peer, digest, start }: StepFields): Attributes {
   return {
     "http.request.method": "GET",
     "weir.start": Number(start),
-    ...present("weir.digest", digest),
+    ...(digest === undefined ? {} : { "weir.digest": shown(String(digest)) }),
     ...(peer === undefined
       ? {}
       : { "server.address": String(peer).slice(0, at), "server.port": Number(String(peer).slice(at + 1)) }),
   };
-}
-
-function present(name: string, value: string | number | boolean | undefined): Attributes {
-  return value === undefined ? {} : { [name]: typeof value === "string" ? shown(value) : value };
 }
 
 function shown(text: string): string {

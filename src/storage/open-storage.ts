@@ -105,7 +105,8 @@ async function openFolder(
         "the storage has no room, or no inode, left (see df and df -i): nothing can be kept",
       );
     }
-    const blobs = measured(await createFsBlobStore({ root: root.path, log, clock }), measure, measuredBlobs);
+    const files = await createFsBlobStore({ root: root.path, log, clock, remote: shared });
+    const blobs = measured(files, measure, measuredBlobs);
     const age = shared || use === "under-parent" ? { clock, maxAgeMs: SHARED_AGE_MS } : undefined;
     const objects = measured(await createFsSmallObjects({ root: root.path }), measure, measuredObjects);
     return {

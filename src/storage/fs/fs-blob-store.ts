@@ -26,11 +26,19 @@ import { SharedChunks } from "./shared-chunks.ts";
 /** Each blob's. */
 const OWN_FOLDER = { own: true };
 
+export interface FsBlobStoreOptions {
+  readonly root: string;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** As {@link KeptFilesDeps.remote}. */
+  readonly remote?: boolean;
+}
+
 /** Blobs in files below `root`. Whoever runs a server on them holds the root (`openRoot`). */
-export async function createFsBlobStore(o: { root: string; log: Log; clock: Clock }): Promise<BlobStore> {
+export async function createFsBlobStore(o: FsBlobStoreOptions): Promise<BlobStore> {
   const root = resolve(o.root);
   await makeTemporaryFolder(root);
-  return new FsBlobStore(root, o.log, o.clock);
+  return new FsBlobStore({ ...o, root });
 }
 
 class FsBlobStore implements BlobStore {
@@ -41,10 +49,10 @@ class FsBlobStore implements BlobStore {
   readonly #chunks = new SharedChunks(this.#buffers);
   readonly #files: KeptFiles;
 
-  constructor(root: string, log: Log, clock: Clock) {
+  constructor({ root, log, clock, remote }: FsBlobStoreOptions) {
     this.#root = root;
     this.#log = log;
-    this.#files = new KeptFiles({ clock, closing: (file) => this.#chunks.forget(file) });
+    this.#files = new KeptFiles({ clock, remote, closing: (file) => this.#chunks.forget(file) });
   }
 
   async stat(digest: Digest, o: CallOptions): Promise<BlobStat | undefined> {

@@ -16,6 +16,8 @@ const SWEEP_MS = 1_000;
 
 export interface KeptFilesDeps {
   readonly clock: Clock;
+  /** The files may be on another machine, which may hang: no thread that others need is to wait for them. */
+  readonly remote?: boolean | undefined;
   /** Nobody will read the file any more. */
   closing(file: KeptFile): void;
 }
@@ -75,7 +77,7 @@ export class KeptFiles {
     try {
       const stats = await handle.stat({ bigint: true });
       if (usable(stats))
-        file = this.#keep(new KeptFile(path, handle, stats, this.#deps.clock, (left) => this.#released(left)));
+        file = this.#keep(new KeptFile(path, handle, stats, this.#deps, (left) => this.#released(left)));
       return file;
     } finally {
       // Another one who opened it at the same time may have been faster.
@@ -144,14 +146,14 @@ export class KeptFile {
   /** Of whom each releases it once. */
   users = 0;
   readonly #clock: Clock;
-  readonly #pace = new ReadPace();
+  readonly #pace: ReadPace | undefined;
   readonly #released: (file: KeptFile) => Promise<void>;
 
   constructor(
     path: string,
     handle: FileHandle,
     stats: BigIntStats,
-    clock: Clock,
+    { clock, remote }: Pick<KeptFilesDeps, "clock" | "remote">,
     released: (file: KeptFile) => Promise<void>,
   ) {
     this.path = path;
@@ -159,6 +161,7 @@ export class KeptFile {
     this.size = Number(stats.size);
     this.version = versionOf(stats);
     this.#clock = clock;
+    this.#pace = remote === true ? undefined : new ReadPace();
     this.#released = released;
   }
 
@@ -175,7 +178,7 @@ export class KeptFile {
 
   /** Whether what is read next is there at once: nothing is won by reading it ahead. */
   get isAtHand(): boolean {
-    return this.#pace.isAtHand;
+    return this.#pace?.isAtHand === true;
   }
 
   async #read(buffer: Buffer, offset: number, length: number, position: number): Promise<number> {
@@ -186,7 +189,7 @@ export class KeptFile {
     const bytesRead = inPlace
       ? readSync(this.handle.fd, buffer, offset, length, position)
       : (await this.handle.read(buffer, offset, length, position)).bytesRead;
-    this.#pace.took(this.#clock.now() - startedMs, bytesRead, inPlace);
+    this.#pace?.took(this.#clock.now() - startedMs, bytesRead, inPlace);
     return bytesRead;
   }
 

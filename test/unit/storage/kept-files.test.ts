@@ -186,6 +186,16 @@ test("what lets one wait is not read in place any more", async () => {
   await file.release();
 });
 
+test("what may be on another machine is never read in place", async () => {
+  const remote = new KeptFiles({ clock, remote: true, closing() {} });
+  const file = await remote.open(path, usable);
+  if (file === undefined) throw new Error(`${path} is not there`);
+  await readOften(file);
+  expect(file.isAtHand).toBe(false);
+  await file.release();
+  await remote.close();
+});
+
 test("in place, too, a file that has become shorter is read to its end, and one that cannot be read says so", async () => {
   const file = await opened();
   await readOften(file);

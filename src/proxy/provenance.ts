@@ -40,12 +40,9 @@ export class Provenance {
     const o: CallOptions = { signal: new AbortController().signal };
     for (const source of fill.sources) {
       if (source instanceof RepositorySource && source.proven) {
+        await this.#repositories.linkLayer(source.repo, fill.digest, o);
         const visibility = fill.domain === PUBLIC_DOMAIN ? "public" : "private";
-        // Neither says anything of the other: one without the other, after a crash, is as true.
-        await Promise.all([
-          this.#repositories.linkLayer(source.repo, fill.digest, o),
-          this.received(fill.digest, { visibility, upstream: source.upstream }, o),
-        ]);
+        await this.received(fill.digest, { visibility, upstream: source.upstream }, o);
       }
     }
   };

@@ -95,7 +95,7 @@ export class FillReader implements ContentReader {
         this.#movedAtMs = clock.now();
         content.room.ring();
       }
-      const hash = this.#hash ?? (await content.hashAt(this.#at));
+      const hash = this.#hash ?? content.hashAt(this.#at);
       this.#behind = true;
       content.room.ring();
       yield* this.#o.elsewhere(this.#at, this.#o.end, hash);

@@ -54,13 +54,8 @@ export class FillWriter {
   }
 
   /** Resolves when nothing is being written any more. */
-  async drained(): Promise<void> {
-    while (this.#writing !== undefined) await this.#writing;
-  }
-
-  /** Resolves when, in addition, nothing is being put on disk. */
   async settled(): Promise<void> {
-    await this.drained();
+    while (this.#writing !== undefined) await this.#writing;
     await this.#marking;
   }
 

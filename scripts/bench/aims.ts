@@ -99,9 +99,9 @@ export const REASONS: Readonly<Record<string, string>> = {
     "writes to its socket 16.6. Of the samples the kernel has 42 %, Node's C++ 23 %, V8's builtins 12 %, Node's JavaScript 6 %, Weir's 6 %, the collector 6 %: " +
     "what is left is reading and writing sockets and Node's parser. The registry's ratios follow from that.",
   "cold-1g":
-    "One worker takes 2.2 s of processor time per GB where nginx takes 1.3. SHA-256, which nginx does not do, is 23 % of the samples (0.5 s per GB), on the thread that also " +
-    "receives and sends; copies in memory 9 % (into undici's parser, out of it, into what readers share), the kernel's copies 10 %, wakeups and scheduling 12 %, V8's own threads 9 %. " +
-    "Hashing in a thread beside it took a GiB in 1.8 s instead of 2.3, with nginx at 1.4, and is the next step: it was not yet right where a bucket is down.",
+    "Receiving through undici's bodies, 64 KiB a time, is the largest part, and SHA-256, which nginx does not do, takes 0.5 s per GB on the thread that also receives and sends. " +
+    "Reading half a MiB at a time into buffers used again took 2.2 s of processor time per GB where nginx took 1.3, and a hashing thread beside it a GiB in 1.8 s, with nginx at 1.4: " +
+    "neither is in, since memory did not stay flat with the one over ten minutes, and the other was not yet right where a bucket is down.",
   "cold-image": "As for cold-1g, three at a time: two cores are full.",
   herd:
     "13.4 GB leave through the loopback, and sending them is what takes the time: copying to sockets is 13 % of the samples, wakeups and scheduling 12 %, hashing, " +

@@ -6,9 +6,8 @@ import type { Clock } from "../base/clock.ts";
 import type { ProxyConfig, UpstreamConfig } from "../config/types.ts";
 import type { ConnectRules } from "./connect-rule.ts";
 import type { Destination, Egress } from "./egress.ts";
-import { largeReads } from "./large-reads.ts";
 import type { Lookup, ResolvedAddress, Side } from "./transport.ts";
-import { AddressRefusedError, asError, ProxyError } from "./transport-error.ts";
+import { AddressRefusedError, ProxyError } from "./transport-error.ts";
 import { openTunnel } from "./tunnel.ts";
 
 /** Node kills an attempt at one of several addresses after 250 ms, which is less than a far registry's handshake takes. */
@@ -20,8 +19,6 @@ export interface ConnectorOptions {
   readonly registry: string;
   readonly clock: Clock;
   readonly rules: ConnectRules;
-  /** Bytes of a response's headers. */
-  readonly maxHeaderBytes: number;
   readonly egress: Egress;
   readonly resolve: Lookup;
 }
@@ -57,18 +54,8 @@ export function createConnector(options: ConnectorOptions, side: Side): Connecto
     autoSelectFamilyAttemptTimeout: ADDRESS_ATTEMPT_MS,
   };
   const tls = readTls(upstream);
-  const straight = { ...common, lookup: asNodes(judged) };
-  // Behind TLS bytes come in records of 16 KiB at most, however they are read.
-  const inTheClear: Connector = (target, callback) => {
-    const reads = largeReads(options.maxHeaderBytes);
-    buildConnector({ ...straight, ...reads.options })(target, (...connected) => {
-      const [, socket] = connected;
-      if (socket !== null) reads.attach(socket);
-      callback(...connected);
-    });
-  };
   const connectors = (certificate: ClientCertificate): Readonly<Record<"straight" | "throughTunnel", Connector>> => ({
-    straight: buildConnector({ ...tls, ...certificate, ...straight }),
+    straight: buildConnector({ ...tls, ...certificate, ...common, lookup: asNodes(judged) }),
     throughTunnel: buildConnector({ ...tls, ...certificate, ...common }),
   });
   const toRegistry = connectors(side === "own" ? readClientCertificate(upstream) : {});
@@ -127,8 +114,7 @@ export function createConnector(options: ConnectorOptions, side: Side): Connecto
     }
     const proxy = egress.proxyFor(destinationOf(target));
     if (proxy === undefined) {
-      const connect = target.protocol === "http:" ? inTheClear : connectorsFor(target).straight;
-      connect(target, callback);
+      connectorsFor(target).straight(target, callback);
       return;
     }
     throughProxy(target, proxy, literal).then(
@@ -174,6 +160,10 @@ function asNodes(lookup: Lookup): LookupFunction {
 
 function noAddress(hostname: string): Error {
   return new Error(`${hostname} has no address`);
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 /** The operator's CAs count beside the usual ones, and everywhere. Throws with the key when its file cannot be read. */

@@ -1,15 +1,14 @@
 import { promises as dns } from "node:dns";
 import type { Readable } from "node:stream";
-import { Agent, type buildConnector, type Dispatcher } from "undici";
+import { Agent, type buildConnector, Dispatcher } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import type { EnvironmentProxies, UpstreamConfig } from "../config/types.ts";
 import type { ConnectRules } from "./connect-rule.ts";
 import { createEgress, type Egress } from "./egress.ts";
 import { type HeaderView, headerView } from "./header-view.ts";
-import { ResponseBody } from "./response-body.ts";
 import { createConnector } from "./transport-connect.ts";
-import { asError, HeadersLateError, TooManyHeadersError, transportError } from "./transport-error.ts";
+import { HeadersLateError, TooManyHeadersError, transportError } from "./transport-error.ts";
 import { proxyAuthorization, refusal } from "./tunnel.ts";
 
 /** Real registries send under 60; parsing and keeping thousands serves nobody but an attacker. */
@@ -50,10 +49,7 @@ export interface TransportRequest {
 export interface TransportResponse {
   readonly status: number;
   readonly headers: HeaderView;
-  /**
-   * Raw bytes, never decompressed; fails with {@link UpstreamError}. **A piece is valid until the next is asked for.** Whoever
-   * gets the response consumes, destroys or discards it.
-   */
+  /** Raw bytes, never decompressed; fails with {@link UpstreamError}. Whoever gets the response consumes, destroys or discards it. */
   readonly body: Readable;
   /** Throws the rest of the body away: read to its end if that is near, so that the connection can be used again. Repeatable. */
   discard(): void;
@@ -132,45 +128,46 @@ class UndiciTransport implements Transport {
     const proxy = url.protocol === "http:" ? this.#egress.proxyFor(url) : undefined;
     const target = `${url.pathname}${url.search}`;
     const fail = (error: unknown): unknown => (signal.aborted ? signal.reason : transportError(name, url, error));
+    const dispatcher = new WatchedDispatcher(this.#agents[request.side][request.lane], {
+      clock: this.#options.clock,
+      headersMs: Math.max(timeouts.headersMs, request.headersMs ?? 0),
+      received: (bytes) => request.received(bytes),
+      fail,
+    });
     return new Promise((resolve, reject) => {
-      // undici knows no signal, and who waits for a connection must be able to leave.
-      const onAbort = (): void => {
-        reception.abort(signal.reason);
-        reject(signal.reason);
-      };
-      const reception = new Reception({
-        clock: this.#options.clock,
-        headersMs: Math.max(timeouts.headersMs, request.headersMs ?? 0),
-        received: (bytes) => request.received(bytes),
-        fail,
-        failed: reject,
-        over: () => signal.removeEventListener("abort", onAbort),
-        method: request.method,
-        answered: ({ status, headers, body }) => {
-          const throwAway = (): void => discard(body, this.#options.clock);
-          if (proxy !== undefined && status === PROXY_REFUSES) {
-            throwAway();
-            reject(fail(refusal(proxy.url.host, url.host, status)));
-            return;
-          }
-          resolve({ status, headers, body, discard: throwAway });
-        },
-      });
+      // undici looks at the signal only once the request has a connection; who waits for one must be able to leave.
+      const onAbort = (): void => reject(signal.reason);
       signal.addEventListener("abort", onAbort, { once: true });
       if (signal.aborted) {
         onAbort();
         return;
       }
-      this.#agents[request.side][request.lane].dispatch(
-        {
+      dispatcher
+        .request({
           origin: url.origin,
           path: proxy === undefined ? target : `${url.origin}${target}`,
           method: request.method,
           headers: proxy === undefined ? request.headers : { ...request.headers, ...proxyAuthorization(proxy) },
           body: request.body ?? null,
-        },
-        reception,
-      );
+          signal,
+        })
+        .finally(() => signal.removeEventListener("abort", onAbort))
+        .then(
+          ({ statusCode, headers, body }) => {
+            if (proxy !== undefined && statusCode === PROXY_REFUSES) {
+              discard(body, this.#options.clock);
+              reject(fail(refusal(proxy.url.host, url.host, statusCode)));
+              return;
+            }
+            resolve({
+              status: statusCode,
+              headers: headerView(headers),
+              body,
+              discard: () => discard(body, this.#options.clock),
+            });
+          },
+          (error) => reject(fail(error)),
+        );
     });
   }
 
@@ -180,85 +177,68 @@ class UndiciTransport implements Transport {
   }
 }
 
-/** Throws the rest of a body away: read to its end if that is near, so that the connection can be used again. */
-function discard(body: ResponseBody, clock: Clock): void {
-  if (body.destroyed || body.readableFlowing === true) {
-    return;
-  }
-  if ((body.length ?? 0) > DISCARD_BYTES) {
-    body.destroy();
-    return;
-  }
+function discard(body: Dispatcher.ResponseData["body"], clock: Clock): void {
   const late = withDeadline(new AbortController().signal, DISCARD_MS, clock);
-  late.signal.addEventListener("abort", () => body.destroy(), { once: true });
-  let bytes = 0;
-  body.on("data", (piece: Uint8Array) => {
-    bytes += piece.length;
-    if (bytes > DISCARD_BYTES) {
-      body.destroy();
-    }
-  });
-  body.once("close", () => late.clear());
+  body.on("error", () => {});
+  body
+    .dump({ limit: DISCARD_BYTES, signal: late.signal })
+    .catch(() => {})
+    .finally(() => late.clear());
 }
 
-interface ReceptionOptions {
+interface Watch {
   readonly clock: Clock;
-  readonly method: TransportRequest["method"];
-  /** For the headers as a whole, milliseconds. */
   readonly headersMs: number;
   received(bytes: number): void;
-  /** What is told instead of undici's error. */
+  /** What the reader of the body is told instead of undici's error. */
   fail(error: unknown): unknown;
-  answered(response: Omit<TransportResponse, "body" | "discard"> & { readonly body: ResponseBody }): void;
-  /** There will be no answer. */
-  failed(error: unknown): void;
-  /** Nothing is left that an abort could end. Called once. */
-  over(): void;
 }
 
-/**
- * Takes one response from undici: with a deadline for the headers as a whole, a bound on their number and a count of the
- * body's bytes. undici's own `request` makes a body that keeps the connection's buffers, which are used again here.
- */
-class Reception implements Dispatcher.DispatchHandler {
-  readonly #o: ReceptionOptions;
-  #controller: Dispatcher.DispatchController | undefined;
-  #body: ResponseBody | undefined;
-  #aborted: { readonly reason: unknown } | undefined;
-  #stopWaiting = (): void => {};
+/** Lets one request go through an agent under a {@link WatchedHandler}. */
+class WatchedDispatcher extends Dispatcher {
+  readonly #agent: Agent;
+  readonly #watch: Watch;
 
-  constructor(o: ReceptionOptions) {
-    this.#o = o;
+  constructor(agent: Agent, watch: Watch) {
+    super();
+    this.#agent = agent;
+    this.#watch = watch;
   }
 
-  /** The body, if there is one already, fails with the reason. */
-  abort(reason: unknown): void {
-    this.#aborted = { reason };
-    if (this.#body === undefined) this.#controller?.abort(asError(reason));
-    else this.#body.destroy(asError(reason));
+  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
+    return this.#agent.dispatch(options, new WatchedHandler(handler, this.#watch));
+  }
+}
+
+/** Adds to a request: a deadline for the headers as a whole, a bound on their number, a count of the body's bytes. */
+class WatchedHandler implements Dispatcher.DispatchHandler {
+  readonly #handler: Dispatcher.DispatchHandler;
+  readonly #watch: Watch;
+  #stopWaiting = (): void => {};
+
+  constructor(handler: Dispatcher.DispatchHandler, watch: Watch) {
+    this.#handler = handler;
+    this.#watch = watch;
   }
 
   // Called when the request goes out on a connection: waiting for one is not the upstream's slowness.
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#aborted !== undefined) {
-      controller.abort(asError(this.#aborted.reason));
-      return;
-    }
+  onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
     this.#stopWaiting();
-    const late = withDeadline(new AbortController().signal, this.#o.headersMs, this.#o.clock);
+    const late = withDeadline(new AbortController().signal, this.#watch.headersMs, this.#watch.clock);
     const onLate = (): void => controller.abort(new HeadersLateError());
     late.signal.addEventListener("abort", onLate, { once: true });
     this.#stopWaiting = () => {
       late.signal.removeEventListener("abort", onLate);
       late.clear();
     };
+    this.#handler.onRequestStart?.(controller, context);
   }
 
   onResponseStart(
     controller: Dispatcher.DispatchController,
     status: number,
     headers: Dispatcher.ResponseData["headers"],
+    message?: string,
   ): void {
     if (status < 200) {
       return;
@@ -272,35 +252,21 @@ class Reception implements Dispatcher.DispatchHandler {
       controller.abort(new TooManyHeadersError(MAX_HEADER_LINES));
       return;
     }
-    const view = headerView(headers);
-    const body = new ResponseBody(controller, this.#o.method === "HEAD" ? 0 : lengthIn(view));
-    body.once("close", () => this.#o.over());
-    this.#body = body;
-    this.#o.answered({ status, headers: view, body });
+    this.#handler.onResponseStart?.(controller, status, headers, message);
   }
 
-  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#o.received(chunk.byteLength);
-    this.#body?.gather(chunk);
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#watch.received(chunk.byteLength);
+    this.#handler.onResponseData?.(controller, chunk);
   }
 
-  onResponseEnd(): void {
-    this.#body?.complete();
+  onResponseEnd(...args: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseEnd"]>>): void {
+    this.#handler.onResponseEnd?.(...args);
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+  onResponseError(controller: Dispatcher.DispatchController, error: Error): void {
     this.#stopWaiting();
-    const told = this.#o.fail(error);
-    if (this.#body !== undefined) {
-      this.#body.destroy(told instanceof Error ? told : error);
-    } else {
-      this.#o.over();
-      this.#o.failed(told);
-    }
+    const told = this.#watch.fail(error);
+    this.#handler.onResponseError?.(controller, told instanceof Error ? told : error);
   }
-}
-
-function lengthIn(headers: HeaderView): number | undefined {
-  const header = headers.get("content-length") ?? "";
-  return /^\d{1,15}$/.test(header) ? Number(header) : undefined;
 }

@@ -111,7 +111,7 @@ export const REASONS: Readonly<Record<string, string>> = {
     "With an idle machine 4 ms of it are Weir's, most of them questions to the parent (whose turn it is, whether an absence is remembered, room) and looks into the " +
     "storage; the rest is how long a virtual machine takes to wake one process after the other.",
   start:
-    "Node itself takes 40 ms, and reading and compiling what every start needs most of the rest, with Node's compile cache at hand.",
+    "The figures are of a build without Node's compile cache, which took a fifth of a start's processor time since.",
   instruments:
     "With every request traced, the SDK's serialising for OTLP is 32 % of the samples in JavaScript (9 us a span), making spans and their attributes 16 %, the collector 14 %. " +
     "The rows with 1 % and with the log alone show what a usual configuration costs.",

@@ -102,14 +102,6 @@ export const REASONS: Readonly<Record<string, string>> = {
     "Receiving through undici's bodies, 64 KiB a time, is the largest part, and SHA-256, which nginx does not do, takes 0.5 s per GB on the thread that also receives and sends. " +
     "Reading half a MiB at a time into buffers used again took 2.2 s of processor time per GB where nginx took 1.3, and a hashing thread beside it a GiB in 1.8 s, with nginx at 1.4: " +
     "neither is in, since memory did not stay flat with the one over ten minutes, and the other was not yet right where a bucket is down.",
-  "cold-image": "As for cold-1g, three at a time: two cores are full.",
-  herd:
-    "13.4 GB leave through the loopback, and sending them is what takes the time: copying to sockets is 13 % of the samples, wakeups and scheduling 12 %, hashing, " +
-    "which each worker does for itself, 5 %; the rest is spread over what each write of 256 KiB costs in Node and in the kernel.",
-  "herd-limited": "As for herd: sending 13.4 GB takes longer on these cores than the download does.",
-  "first-byte":
-    "With an idle machine 4 ms of it are Weir's, most of them questions to the parent (whose turn it is, whether an absence is remembered, room) and looks into the " +
-    "storage; the rest is how long a virtual machine takes to wake one process after the other.",
   start:
     "The figures are of a build without Node's compile cache, which took a fifth of a start's processor time since.",
   instruments:

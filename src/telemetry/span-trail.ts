@@ -42,10 +42,11 @@ export function createSpanTrails(deps: SpanDeps): SpanTrails {
     // The first byte went out with the last: it is no event of its own.
     atOnce(request, from) {
       const { requestId, startedAtMs, totalMs } = request;
-      const attributes = { "weir.request_id": requestId };
-      const options = { kind: SpanKind.SERVER, attributes, startTime: hrTime(startedAtMs) };
+      const options = { kind: SpanKind.SERVER, startTime: hrTime(startedAtMs) };
       const span = deps.tracer.startSpan("request", options, parentIn(from));
+      // Most are not sampled: of those nothing is put together.
       if (span.isRecording()) {
+        span.setAttribute("weir.request_id", requestId);
         tellEnd(span, request.end());
         span.end(hrTime(startedAtMs + totalMs));
       }

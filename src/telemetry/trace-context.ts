@@ -12,6 +12,7 @@ const SAMPLED = 1;
 
 /** Who asked, as a parent; undefined where nothing is said, or nothing that can be understood. */
 export function readTraceContext({ traceparent, tracestate }: TraceHeaders): SpanContext | undefined {
+  if (traceparent === undefined) return undefined;
   const [, version, traceId = "", spanId = "", flags = "", more] = TRACEPARENT.exec(String(traceparent).trim()) ?? [];
   const malformed = version === undefined || version === NO_VERSION || (version === "00" && more !== undefined);
   if (malformed || ONLY_ZEROS.test(traceId) || ONLY_ZEROS.test(spanId)) return undefined;

@@ -3,12 +3,17 @@ import { NodeSDK } from "@opentelemetry/sdk-node";
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import type { Log } from "../base/log.ts";
+import { createRandomIds } from "../base/random-ids.ts";
 import { waitFor } from "../base/wait-for.ts";
 import { createSpanTrails, type SpanTrails } from "./span-trail.ts";
 import { TraceWarnings } from "./trace-warnings.ts";
 
 /** What has not been sent by then is not worth a longer stop. */
 const FLUSH_MS = 3_000;
+
+/** W3C Trace Context, 3.2.2. */
+const TRACE_ID_BYTES = 16;
+const SPAN_ID_BYTES = 8;
 
 export interface TracesDeps {
   /** Weir's own. */
@@ -59,7 +64,7 @@ export function startTraces(variables: ReadonlyMap<string, string>, deps: Traces
 function started(): NodeSDK {
   try {
     // Other processes are told where they stand by whatever asks them.
-    const sdk = new NodeSDK({ textMapPropagator: null });
+    const sdk = new NodeSDK({ textMapPropagator: null, idGenerator: randomIds() });
     sdk.start();
     return sdk;
   } catch (error) {
@@ -68,6 +73,11 @@ function started(): NodeSDK {
       cause: error,
     });
   }
+}
+
+/** The SDK's own are made of a dozen random numbers each, also where nothing is sampled. */
+function randomIds() {
+  return { generateTraceId: createRandomIds(TRACE_ID_BYTES), generateSpanId: createRandomIds(SPAN_ID_BYTES) };
 }
 
 /** Runs `work`, which must not wait for anything, with these `OTEL_*` variables and no others: the SDK reads nothing else. */

@@ -3,6 +3,8 @@ export class PlainLines {
   readonly #now: () => number;
   #time = "";
   #timeMs = Number.NaN;
+  #message = "";
+  #quotedMessage = '""';
 
   /** @param now milliseconds since the epoch */
   constructor(now: () => number) {
@@ -21,7 +23,16 @@ export class PlainLines {
   /** @param members of the line's object, as JSON */
   wrap(level: string, members: string, message: string): string {
     const comma = members === "" ? "" : ",";
-    return `{"level":"${level}","time":"${this.#isoTime()}"${comma}${members},"msg":${JSON.stringify(message)}}\n`;
+    return `{"level":"${level}","time":"${this.#isoTime()}"${comma}${members},"msg":${this.#quoted(message)}}\n`;
+  }
+
+  /** One line after the other says the same. */
+  #quoted(message: string): string {
+    if (message !== this.#message) {
+      this.#message = message;
+      this.#quotedMessage = JSON.stringify(message);
+    }
+    return this.#quotedMessage;
   }
 
   #isoTime(): string {

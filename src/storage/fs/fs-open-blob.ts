@@ -63,9 +63,10 @@ export class FsOpenBlob implements OpenBlob {
     let ahead: Promise<Piece> | undefined;
     try {
       while (position < end) {
-        const { bytes, done } = await (ahead ?? this.#piece(position, end));
+        const { bytes, done } = await (ahead ?? this.#piece(position, end, false));
         position += bytes.length;
-        ahead = this.#file.isAtHand ? undefined : this.#pieceFrom(position, end);
+        // With several readers, reading what is at hand beside sending wins nothing: the processors have enough to do.
+        ahead = buffers.isAlone || !this.#file.isAtHand ? this.#pieceAhead(position, end) : undefined;
         try {
           signal.throwIfAborted();
           yield bytes;
@@ -84,15 +85,15 @@ export class FsOpenBlob implements OpenBlob {
   }
 
   /** Undefined at the end. */
-  #pieceFrom(position: number, end: number): Promise<Piece> | undefined {
+  #pieceAhead(position: number, end: number): Promise<Piece> | undefined {
     if (position === end) return undefined;
-    const piece = this.#piece(position, end);
+    const piece = this.#piece(position, end, true);
     // Nobody waits for it before the one in front of it has been consumed.
     piece.catch(() => undefined);
     return piece;
   }
 
-  async #piece(position: number, end: number): Promise<Piece> {
+  async #piece(position: number, end: number, ahead: boolean): Promise<Piece> {
     const { buffers, chunks } = this.#deps;
     const shared = chunks.acquire(this.#file, position);
     const buffer = shared?.chunk.buffer ?? buffers.take(end - position);
@@ -100,7 +101,7 @@ export class FsOpenBlob implements OpenBlob {
     try {
       const start = shared?.chunk.start ?? position;
       const filled = await (shared?.chunk.filled ??
-        this.#file.read(buffer, Math.min(end - position, buffer.length), position));
+        this.#file.read(buffer, Math.min(end - position, buffer.length), position, ahead));
       if (start + filled <= position) {
         throw new StorageError("corrupt", `blob ${this.#digest} ends at byte ${start + filled} of ${this.size}`);
       }

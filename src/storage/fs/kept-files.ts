@@ -165,24 +165,28 @@ export class KeptFile {
     this.#released = released;
   }
 
-  /** Fills a buffer from `position` on; gives the bytes read, fewer only at the end of the file. */
-  async read(buffer: Buffer, length: number, position: number): Promise<number> {
+  /**
+   * Fills a buffer from `position` on; gives the bytes read, fewer only at the end of the file.
+   *
+   * @param ahead what has been read before is still on its way: another thread reads, whether it is at hand or not
+   */
+  async read(buffer: Buffer, length: number, position: number, ahead = false): Promise<number> {
     let filled = 0;
     while (filled < length) {
-      const bytesRead = await this.#read(buffer, filled, length - filled, position + filled);
+      const bytesRead = await this.#read(buffer, filled, length - filled, position + filled, ahead);
       if (bytesRead === 0) break;
       filled += bytesRead;
     }
     return filled;
   }
 
-  /** Whether what is read next is there at once: nothing is won by reading it ahead. */
+  /** Whether what is read next is there at once, so that one need not wait for it. */
   get isAtHand(): boolean {
     return this.#pace?.isAtHand === true;
   }
 
-  async #read(buffer: Buffer, offset: number, length: number, position: number): Promise<number> {
-    const inPlace = this.isAtHand;
+  async #read(buffer: Buffer, offset: number, length: number, position: number, ahead: boolean): Promise<number> {
+    const inPlace = this.isAtHand && !ahead;
     // The others' turn: a client that takes all at once would otherwise have this thread to itself.
     if (inPlace) await setImmediate();
     const startedMs = this.#clock.now();

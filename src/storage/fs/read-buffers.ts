@@ -1,6 +1,6 @@
 /**
- * Bytes of buffers that all running reads together should hold; each reads with two, one under way and one ahead, unless what is
- * read is at hand.
+ * Bytes of buffers that all running reads together should hold; each reads with two, one under way and one ahead, unless there are
+ * several and what is read is at hand.
  */
 const BUDGET = 32 << 20;
 /**
@@ -12,6 +12,11 @@ const MAX_BYTES = 96 << 20;
 const LEAST_SHARE = 64 << 10;
 /** With more a chunk no longer fits the processor's cache on its way from the file to the socket. */
 const LARGEST = 1 << 20;
+/**
+ * For a read that is alone, of which another thread fills the next buffer while one goes out: with less the two wait for each
+ * other more often, with more they are out of the cache.
+ */
+const LARGEST_ALONE = 2 << 20;
 /** Below this an own size class saves nothing. */
 const SMALLEST = 16 << 10;
 
@@ -35,6 +40,11 @@ export class ReadBuffers {
     return () => {
       this.#reads -= 1;
     };
+  }
+
+  /** Whether there is one read, and no other. */
+  get isAlone(): boolean {
+    return this.#reads === 1;
   }
 
   /** A buffer for at most `wanted` bytes: never much larger, and smaller where the share of one read is. */
@@ -81,7 +91,8 @@ export class ReadBuffers {
 
   #share(): number {
     const share = BUDGET / (2 * Math.max(1, this.#reads));
-    return Math.min(LARGEST, Math.max(LEAST_SHARE, 2 ** Math.floor(Math.log2(share))));
+    const largest = this.isAlone ? LARGEST_ALONE : LARGEST;
+    return Math.min(largest, Math.max(LEAST_SHARE, 2 ** Math.floor(Math.log2(share))));
   }
 }
 

@@ -12,8 +12,8 @@ const QUICK_READS = 8;
 
 /**
  * Whether a file's bytes are at hand, in the operating system's memory, as the latest reads tell. Then they are best read in
- * place: a trip to another thread and back, whose processor's cache the bytes are in then, costs as much as the reading. From a
- * disk that lets one wait they must not be: for so long nobody else would be answered.
+ * place, except ahead of a lone reader: a trip to another thread and back, whose processor's cache the bytes are in then, costs as
+ * much as the reading. From a disk that lets one wait they must not be: for so long nobody else would be answered.
  */
 export class ReadPace {
   #quickReads = 0;

@@ -2,7 +2,7 @@ import type { BigIntStats } from "node:fs";
 import { mkdir, mkdtemp, rename, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { type KeptFile, KeptFiles } from "../../../src/storage/fs/kept-files.ts";
 import { ManualClock } from "../../support/manual-clock.ts";
 import { filesOpenBelow } from "../../support/open-files.ts";
@@ -168,6 +168,20 @@ test("what is read at once again and again is at hand: then it is read in place,
     expect(await contentOf(file)).toBe("content");
     expect(othersTurn).toBe(true);
   }
+  await file.release();
+});
+
+test("ahead, another thread reads, though it is at hand", async () => {
+  const file = await opened();
+  await readOften(file);
+  const elsewhere = vi.spyOn(file.handle, "read");
+  expect(await contentOf(file)).toBe("content");
+  expect(elsewhere).not.toHaveBeenCalled();
+  const buffer = Buffer.alloc(3);
+  expect(await file.read(buffer, 3, 2, true)).toBe(3);
+  expect(buffer.toString()).toBe("nte");
+  expect(elsewhere).toHaveBeenCalledOnce();
+  expect(file.isAtHand).toBe(true);
   await file.release();
 });
 

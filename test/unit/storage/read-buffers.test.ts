@@ -6,10 +6,11 @@ const MIB = 1 << 20;
 
 describe("sizes", () => {
   test.each([
-    ["a lone reader of much", 1, 100 * MIB, MIB],
+    ["a lone reader of much", 1, 100 * MIB, 2 * MIB],
     ["a lone reader of little", 1, 10, 16 * KIB],
     ["a lone reader of 64 KiB", 1, 64 * KIB, 64 * KIB],
     ["a lone reader of a bit more", 1, 64 * KIB + 1, 128 * KIB],
+    ["the second", 2, 100 * MIB, MIB],
     ["the 16th", 16, 100 * MIB, MIB],
     ["the 17th", 17, 100 * MIB, 512 * KIB],
     ["the 100th", 100, 100 * MIB, 128 * KIB],
@@ -24,8 +25,12 @@ describe("sizes", () => {
   test("a reader that has ended no longer counts", () => {
     const buffers = new ReadBuffers();
     const ends = Array.from({ length: 100 }, () => buffers.begin());
-    for (const end of ends.slice(1)) end();
+    for (const end of ends.slice(2)) end();
+    expect(buffers.isAlone).toBe(false);
     expect(buffers.take(100 * MIB).length).toBe(MIB);
+    for (const end of ends.slice(1, 2)) end();
+    expect(buffers.isAlone).toBe(true);
+    expect(buffers.take(100 * MIB).length).toBe(2 * MIB);
   });
 
   test("what several read is not made smaller by their number", () => {

@@ -54,6 +54,8 @@ export interface FillOptions {
   readonly leftover: Promise<SpoolLeftover | undefined>;
   /** Called once when the fill is over for newcomers, with what will be left of it. */
   readonly onOver: (left: Promise<SpoolLeftover | undefined>) => void;
+  /** The fill after this one, for readers who begin when this one is over and has kept nothing. Undefined without sources. */
+  readonly next: (sources: readonly FillSource[]) => Fill | undefined;
 }
 
 export class RunningFill implements Fill {
@@ -207,7 +209,7 @@ export class RunningFill implements Fill {
       content: this.#content,
       memory,
       clock: deps.clock,
-      elsewhere: (from, to, hash) => this.#elsewhere(from, to, hash, o.signal),
+      elsewhere: (from, to, hash) => this.#elsewhere(from, to, hash, o),
     });
     this.#promised = true;
     this.#want();
@@ -500,9 +502,10 @@ export class RunningFill implements Fill {
     start: number,
     end: number | undefined,
     hash: Hasher | undefined,
-    signal: AbortSignal,
+    o: CallOptions & { readonly client?: string },
   ): ByteStream & AsyncGenerator<Uint8Array, void, undefined> {
     const { deps, tuning } = this.#o;
+    const { signal } = o;
     const { clock, random, download: config, observer, store } = deps;
     const held = this.#committed ? await store.open(this.digest, { signal }) : undefined;
     if (held !== undefined) {
@@ -511,6 +514,11 @@ export class RunningFill implements Fill {
       } finally {
         await held.close();
       }
+      return;
+    }
+    const next = this.#sharesNext(end) ? this.#o.next(this.#sources.live) : undefined;
+    if (next !== undefined) {
+      yield* next.read(start, end, o);
       return;
     }
     yield* readAlone({
@@ -528,6 +536,14 @@ export class RunningFill implements Fill {
       signal: AbortSignal.any([signal, this.#stop.signal]),
       resumed: (upstream) => observer.resumed(upstream),
     });
+  }
+
+  /**
+   * Whether a reader who has begun after the end is served by the next fill, as everybody is who asks now. A part is not worth
+   * another download of the whole, but may be in the spool.
+   */
+  #sharesNext(end: number | undefined): boolean {
+    return this.#over && this.#content.verified && (this.#storeDown || end === undefined);
   }
 
   #onResumed(upstream: string): void {

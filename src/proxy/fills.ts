@@ -213,6 +213,7 @@ class FillRegistry implements Fills {
         this.#ended.set(key, this.#ends);
         this.#remember(key, left);
       },
+      next: (sources) => this.#joinAll(domain, digest, sources, o),
     });
     this.#fills.set(key, fill);
     this.#own(fill.run());
@@ -241,6 +242,12 @@ class FillRegistry implements Fills {
     this.#stopped = true;
     for (const fill of this.#fills.values()) fill.stop(new FillStoppedError("Weir is stopping"));
     while (this.#running.size > 0) await waitFor(Promise.all(this.#running), o.signal);
+  }
+
+  #joinAll(domain: string, digest: Digest, sources: readonly FillSource[], o: JoinOptions): Fill | undefined {
+    let fill: Fill | undefined;
+    for (const source of sources) fill = this.join(domain, digest, source, o).fill;
+    return fill;
   }
 
   /** Keeps what a fill leaves for the next fill of the same blob; that one may begin before it is written down. */

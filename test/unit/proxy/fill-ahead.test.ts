@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { type BlobStore, StorageError, type StorageFault } from "../../../src/storage/blob-store.ts";
 import { type AheadStore, withUploadAhead } from "../../support/ahead-store.ts";
-import { eventually, FillBench, readAll } from "../../support/fill-bench.ts";
+import { eventually, FillBench, readAll, SteppedReader } from "../../support/fill-bench.ts";
 import { ScriptedSource, seededBlob } from "../../support/fill-sources.ts";
 import { createMemoryBlobStore } from "../../support/memory-store.ts";
 
@@ -101,6 +101,25 @@ test("B14 a store that cannot be reached fails no reader, and the next pull down
   expect(source.sent).toBe(blob.size);
   expect(await bench.spooled()).toEqual([]);
   expectNothingLeft(ahead);
+});
+
+test("S6 those who begin to read when the fill is over, and the store has taken nothing, share what is in the spool", async () => {
+  const store = inTrouble(createMemoryBlobStore(), () => "unavailable");
+  await using bench = await FillBench.create({ store });
+  bench.tick();
+  const blob = seededBlob("late", 4 * MiB);
+  const source = new ScriptedSource({ blob });
+  const fill = bench.join(blob, source);
+  // As many as have got their answer's headers, and come to its body later than the store gives up.
+  const readers = Array.from({ length: 10 }, () => new SteppedReader(fill));
+  await fill.ready({ signal });
+  expect(await fill.outcome).toBe("streamed");
+  const bodies = await Promise.all(readers.map((reader) => reader.rest()));
+  for (const body of bodies) expect(body.equals(blob.read(0, blob.size))).toBe(true);
+  expect(source.sent).toBe(blob.size);
+  await eventually("the fill that they share to end", () => bench.outcomes.length === 2);
+  expect(bench.outcomes).toEqual(["streamed", "streamed"]);
+  expect(await bench.openFiles()).toEqual([]);
 });
 
 test("B14 a store that is full does not fill the spool too", async () => {

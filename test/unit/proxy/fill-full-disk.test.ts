@@ -41,6 +41,20 @@ describe("B14 on a full disk", () => {
     expect(bench.fills.size).toBe(0);
   });
 
+  test("those who begin to read when the fill is over are served by one more request together", async () => {
+    await using bench = await FillBench.create({ tuning, spool: full(3 * MiB) });
+    bench.tick();
+    const blob = seededBlob("late", 8 * MiB);
+    const source = new ScriptedSource({ blob });
+    const fill = bench.join(blob, source);
+    await fill.ready({ signal });
+    await readAll(fill);
+    expect(await fill.outcome).toBe("streamed");
+    const bodies = await Promise.all(Array.from({ length: 10 }, () => readAll(fill)));
+    for (const body of bodies) expect(body.equals(blob.read(0, blob.size))).toBe(true);
+    expect(source.sent).toBe(2 * blob.size);
+  });
+
   test("a small blob is verified first, and read from memory", async () => {
     await using bench = await FillBench.create({ spool: full(-1) });
     bench.tick();

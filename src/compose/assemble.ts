@@ -30,6 +30,7 @@ import { createPinStore, type PinStore } from "../storage/pins.ts";
 import { createSavingsStore } from "../storage/savings.ts";
 import { createSpool } from "../storage/spool.ts";
 import { createTieredPins } from "../storage/tiered/tiered-pins.ts";
+import { hearWritten, tellWritten } from "../storage/told-writes.ts";
 import { logExchanges } from "../telemetry/exchange-log.ts";
 import { createLastFailures } from "../telemetry/last-failures.ts";
 import { createLog, type LevelledLog } from "../telemetry/log.ts";
@@ -99,6 +100,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
   if (traces !== undefined) onStop(() => traces.close());
 
   const { worker } = deps;
+  let tellOthers: (key: string) => void = () => {};
   const running: { fills?: Fills; proxy?: RunningProxy } = {};
   const storage = await openStorage(config.storage, {
     clock,
@@ -108,11 +110,25 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     ...(worker === undefined ? {} : { use: "under-parent" }),
     written(key) {
       const part = repositoryPart(key);
-      if (part !== undefined) running.proxy?.changed(part);
+      if (part === undefined) return;
+      running.proxy?.changed(part);
+      tellOthers(key);
     },
     hasChildren: deps.parent === true,
   });
   onStop(() => storage.close());
+  const heardWritten = (key?: string): void => {
+    const part = key === undefined ? undefined : repositoryPart(key);
+    storage.heard?.(key);
+    if (key === undefined || part !== undefined) running.proxy?.changed(part);
+  };
+  const onWritten = (tell: (key: string) => void): void => {
+    if (storage.heard !== undefined) tellOthers = tell;
+  };
+  if (worker !== undefined) {
+    hearWritten(worker.channel, heardWritten);
+    onWritten((key) => tellWritten(worker.channel, key));
+  }
   const forgetting = new Set<(digest: Digest) => void>();
   const forget = (digest: Digest): void => {
     running.proxy?.forget(digest);
@@ -219,6 +235,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     (live.upstreams.get(repo.upstream) ?? live).freshness.ttlMs(repo, tag);
   const rulesOf = (upstream: string): ContentRules => live.upstreams.get(upstream)?.rules ?? NO_CONTENT_RULES;
   const { driver, filesystem } = config.storage;
+  const othersTell = worker !== undefined && storage.heard !== undefined && state.redis === undefined;
   const othersWrite = worker !== undefined || driver !== "filesystem" || filesystem.shared || state.redis !== undefined;
   const proxy = createProxy({
     upstreams,
@@ -239,6 +256,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     state: state.store<Remembered>("remembered"),
     inForce: () => live,
     maxAgeMs: othersWrite ? SHARED_AGE_MS : ALONE_AGE_MS,
+    maxContentAgeMs: othersWrite && !othersTell ? SHARED_AGE_MS : ALONE_AGE_MS,
     clock,
     log,
     observer: metrics,
@@ -293,6 +311,10 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     recent,
     trails: traces === undefined ? recent : teeTrails(recent, traces),
     forget,
+    /** Another process that serves from the same storage has written there; as {@link Storage.heard}. */
+    heardWritten,
+    /** From now on `tell` gets the key of each link or record that this process writes or deletes, if others can hear of it. */
+    onWritten,
     /** From now on `tell` hears of every repository of which this process writes or removes something. */
     onChanged(tell: (repo: RepoRef, how: "came" | "left") => void): void {
       changing.add(tell);

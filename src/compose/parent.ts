@@ -10,6 +10,7 @@ import { passOnVerified } from "../proxy/told-verified.ts";
 import { brokerSavings } from "../proxy/upkeep/told-savings.ts";
 import { brokerState } from "../state/brokered-state.ts";
 import type { StateStore } from "../state/state-store.ts";
+import { passOnWritten, tellWritten } from "../storage/told-writes.ts";
 import { assemble, maintain } from "./assemble.ts";
 import type { OnStop } from "./closers.ts";
 import { ownExplanations, workersExplanations } from "./explanations.ts";
@@ -32,6 +33,10 @@ export async function startParent(
   // Before its workers: what is wrong is told once, and a key is made by one.
   await parts.signIn.open(config);
   const running: { workers?: Workers } = {};
+  const channels = (): readonly Channel[] => running.workers?.lines.map((line) => line.channel) ?? [];
+  parts.onWritten((key) => {
+    for (const channel of channels()) tellWritten(channel, key);
+  });
   const own = ownExplanations(parts, { serves: false });
   const explanations = workersExplanations(() => running.workers?.lines ?? [], own);
   const { savings, upkeep } = await maintain(parts, { commanded: false, explanations }, onStop);
@@ -53,7 +58,8 @@ export async function startParent(
       brokerLeases(channel, leases);
       brokerState(channel, storeOf);
       brokerSavings(channel, savings);
-      passOnVerified(channel, () => running.workers?.lines.map((line) => line.channel) ?? []);
+      passOnVerified(channel, channels);
+      passOnWritten(channel, channels, parts.heardWritten);
       forgetful.set(channel, parts.onForget(brokerRoom(channel, room)));
       counted.attend(channel);
       hearChanges(channel, changed);
@@ -63,6 +69,9 @@ export async function startParent(
       metrics.workerEnded();
       counted.left(channel);
       missed();
+      // What it has written last it may not have told.
+      parts.heardWritten();
+      for (const other of channels()) tellWritten(other);
       forgetful.get(channel)?.();
       forgetful.delete(channel);
     },

@@ -77,8 +77,10 @@ export interface ProxyDeps {
   readonly state: StateStore<Remembered>;
   /** What is in force of the configuration; another object after each reload. */
   inForce(): object;
-  /** For how long an answer from memory counts before it is looked for anew; milliseconds. Short where others write, too. */
+  /** For how long a tag's answer from memory counts before it is looked for anew; milliseconds. Short where others write, too. */
   readonly maxAgeMs: number;
+  /** For how long a digest's does. Short where others write, and do not tell of it ({@link RunningProxy.changed}). */
+  readonly maxContentAgeMs: number;
   readonly clock: Clock;
   readonly log: Log;
   readonly observer: ProxyObserver;
@@ -101,8 +103,12 @@ export interface RunningProxy extends PullThrough {
   heardVerified(digest: Digest, verified: Verified): void;
   /** A blob or manifest was deleted: what is remembered of its content goes, too. */
   forget(digest: Digest): void;
-  /** A link or a record of a repository was written or deleted, or may have been: what rested on it does so no more. */
-  changed(change: Change): void;
+  /**
+   * A link or a record of a repository was written or deleted, or may have been: what rested on it does so no more.
+   *
+   * @param change undefined where it may have been anything
+   */
+  changed(change: Change | undefined): void;
   /** Ends what is still being asked upstream and waits for it. Repeatable. */
   stop(): Promise<void>;
 }

@@ -68,8 +68,10 @@ export interface ReadyAnswersDeps {
   freshnessOf(upstream: string): FreshnessConfig;
   /** What is in force of the configuration; another object after each reload. */
   inForce(): object;
-  /** For how long an answer counts without another look; milliseconds. */
+  /** For how long an answer to a tag counts without another look; milliseconds. */
   readonly maxAgeMs: number;
+  /** For how long one to a digest does. */
+  readonly maxContentAgeMs: number;
   readonly clock: Clock;
 }
 
@@ -198,9 +200,14 @@ export class ReadyAnswers {
     return this.#content.get(digest);
   }
 
-  /** Something of a repository was written, or may have been. */
-  changed({ repo, tag, digest }: Change): void {
+  /** Something of a repository was written, or may have been; of any where none is named. */
+  changed(change: Change | undefined): void {
     this.#changes += 1;
+    if (change === undefined) {
+      this.#entries.clear();
+      return;
+    }
+    const { repo, tag, digest } = change;
     if (tag !== undefined) {
       this.#entries.delete(keyOf(repo, { kind: "manifest", reference: { kind: "tag", tag } }));
     } else if (digest !== undefined) {
@@ -218,13 +225,13 @@ export class ReadyAnswers {
   }
 
   #isCurrent(entry: Entry): boolean {
-    const { clock, standings, maxAgeMs, inForce } = this.#deps;
+    const { clock, standings, maxAgeMs, maxContentAgeMs, inForce } = this.#deps;
     const nowMs = clock.now();
     const ageMs = nowMs - entry.lookedAtMs;
     return (
       entry.inForce === inForce() &&
       ageMs >= 0 &&
-      ageMs < maxAgeMs &&
+      ageMs < (entry.facts === undefined ? maxContentAgeMs : maxAgeMs) &&
       standings.stands(entry.standing) &&
       decideFreshness(factsAt(entry, nowMs)).do === "fresh"
     );

@@ -19,6 +19,12 @@ export interface SharedObjects {
   readonly maxAgeMs: number;
 }
 
+/** Small objects of which some are in memory. */
+export interface CachedObjects extends SmallObjects {
+  /** Another process has written or deleted it, or anything where nothing is named: what is in memory of it is read again. */
+  forget(key?: string): void;
+}
+
 /**
  * `objects` with what was read lately kept in memory. Without `shared`, only for what nobody but this process writes.
  *
@@ -28,11 +34,11 @@ export function createCachedObjects(
   objects: SmallObjects,
   shared?: SharedObjects,
   written?: (key: string) => void,
-): SmallObjects {
-  return new CachedObjects(objects, shared, written);
+): CachedObjects {
+  return new RememberedObjects(objects, shared, written);
 }
 
-class CachedObjects implements SmallObjects {
+class RememberedObjects implements CachedObjects {
   readonly #objects: SmallObjects;
   readonly #held: LRUCache<string, Uint8Array>;
   readonly #absent: LRUCache<string, true>;
@@ -70,11 +76,11 @@ class CachedObjects implements SmallObjects {
   }
 
   async put(key: string, bytes: Uint8Array, o: CallOptions): Promise<void> {
-    this.#forget(key);
+    this.forget(key);
     try {
       await this.#objects.put(key, bytes, o);
     } finally {
-      this.#forget(key);
+      this.forget(key);
       this.#written(key);
     }
   }
@@ -84,11 +90,11 @@ class CachedObjects implements SmallObjects {
   }
 
   async delete(key: string, o: CallOptions): Promise<boolean> {
-    this.#forget(key);
+    this.forget(key);
     try {
       return await this.#objects.delete(key, o);
     } finally {
-      this.#forget(key);
+      this.forget(key);
       this.#written(key);
     }
   }
@@ -98,9 +104,14 @@ class CachedObjects implements SmallObjects {
   }
 
   /** Also when a write is over: a failed one leaves the old or the new content, and two at once leave either's. */
-  #forget(key: string): void {
+  forget(key?: string): void {
     this.#writes += 1;
-    this.#held.delete(key);
-    this.#absent.delete(key);
+    if (key === undefined) {
+      this.#held.clear();
+      this.#absent.clear();
+    } else {
+      this.#held.delete(key);
+      this.#absent.delete(key);
+    }
   }
 }

@@ -33,6 +33,11 @@ export interface Storage {
   readonly tiers: Tiers | undefined;
   /** The bucket itself, where there is one: other processes may use it, too. */
   readonly bucket: BucketSide | undefined;
+  /**
+   * To be called with the key of a small object that another process of this machine has written or deleted, or without where it
+   * may have been any; undefined where not all who write can tell.
+   */
+  readonly heard: ((key?: string) => void) | undefined;
   close(): Promise<void>;
 }
 
@@ -105,16 +110,18 @@ async function openFolder(
         "the storage has no room, or no inode, left (see df and df -i): nothing can be kept",
       );
     }
-    const files = await createFsBlobStore({ root: root.path, log, clock, remote: shared });
-    const blobs = measured(files, measure, measuredBlobs);
+    const store = await createFsBlobStore({ root: root.path, log, clock, remote: shared });
+    const blobs = measured(store, measure, measuredBlobs);
     const age = shared || use === "under-parent" ? { clock, maxAgeMs: SHARED_AGE_MS } : undefined;
-    const objects = measured(await createFsSmallObjects({ root: root.path }), measure, measuredObjects);
+    const files = measured(await createFsSmallObjects({ root: root.path }), measure, measuredObjects);
+    const objects = createCachedObjects(files, age, written);
     return {
       blobs,
-      objects: createCachedObjects(objects, age, written),
+      objects,
       root,
       tiers: undefined,
       bucket: undefined,
+      heard: shared ? undefined : (key) => objects.forget(key),
       async close() {
         await blobs.close();
         await root.close();
@@ -147,6 +154,7 @@ async function openS3(config: StorageLocation, deps: StorageDeps): Promise<Stora
     root: undefined,
     tiers: undefined,
     bucket: bucketSide(blobs, objects),
+    heard: undefined,
     async close() {
       await sweeper.stop();
       await blobs.close();
@@ -246,6 +254,7 @@ async function openTiered(config: StorageLocation, deps: StorageDeps): Promise<S
       },
     },
     bucket: bucketSide(far, farObjects),
+    heard: undefined,
     close,
   };
 }

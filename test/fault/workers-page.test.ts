@@ -15,6 +15,8 @@ const WHOLE_TEST_MS = 240_000;
 const TOKEN = "an-admin-token-of-some-length";
 const CLIENTS = 9;
 const PULLS = 12;
+/** Long enough for any machine, and not for what is in memory to become too old. */
+const FORGOTTEN_MS = 30_000;
 
 let stack: AsyncDisposableStack;
 let hub: HubDouble;
@@ -59,6 +61,17 @@ async function pull(name: string): Promise<string> {
   return String(reply.headers["x-request-id"]);
 }
 
+async function purge(reference: string): Promise<void> {
+  expectStatus(
+    200,
+    await httpRequest(`${weir.adminUrl}/control/purge`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${TOKEN}` },
+      body: Buffer.from(JSON.stringify({ reference })),
+    }),
+  );
+}
+
 test(
   "one download, whichever worker has it, with the readers of all of them",
   async () => {
@@ -90,15 +103,36 @@ test(
     );
     const pulls = await html("/page/pulls");
     for (const id of ids) expect(pulls).toContain(id);
-    expectStatus(
-      200,
-      await httpRequest(`${weir.adminUrl}/control/purge`, {
-        method: "POST",
-        headers: { authorization: `Bearer ${TOKEN}` },
-        body: Buffer.from(JSON.stringify({ reference: "app" })),
-      }),
-    );
+    await purge("app");
     await until("it to be gone", async () => !(await text("/page/held")).includes("docker.io/library/app"));
+  },
+  WHOLE_TEST_MS,
+);
+
+test(
+  "C4 what one process deletes, every worker asks for anew at once, though it has it in memory",
+  async () => {
+    const blob = stampedBlob("workers-purged", 1000);
+    origin.add("app", blob);
+    const url = `${weir.url}/v2/blobs.example/app/blobs/${blob.digest}`;
+    const isHit = async (): Promise<boolean> =>
+      /; hit/.test(String(expectStatus(200, await httpRequest(url)).headers["cache-status"]));
+    // Twice each, and from memory the second time.
+    await until("all of them to have it", async () => {
+      const replies = await Promise.all(Array.from({ length: PULLS }, isHit));
+      return replies.every(Boolean);
+    });
+    for (let round = 0; round < 2; round += 1) await Promise.all(Array.from({ length: PULLS }, isHit));
+    origin.remove("app", blob);
+    await purge("blobs.example/app");
+    await until(
+      "none of them to have it",
+      async () => {
+        const replies = await Promise.all(Array.from({ length: PULLS }, () => httpRequest(url)));
+        return replies.every(({ status }) => status === 404);
+      },
+      FORGOTTEN_MS,
+    );
   },
   WHOLE_TEST_MS,
 );

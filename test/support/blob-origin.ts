@@ -114,6 +114,11 @@ export class BlobOrigin {
     }
   }
 
+  /** From now on the repository is without it. */
+  remove(repository: string, { digest }: BlobContent): void {
+    this.#repositories.get(repository)?.delete(digest);
+  }
+
   addManifest(repository: string, tag: string, manifest: Content): void {
     this.#manifests.set(`${repository}:${tag}`, manifest);
     this.#manifests.set(`${repository}@${manifest.digest}`, manifest);

@@ -75,11 +75,14 @@ export class ProxyBench {
   readonly rules = new Map<string, ContentRules>();
   room: Pick<Room, "touch"> = boundlessRoom;
   readonly maxAgeMs: number;
+  readonly maxContentAgeMs: number;
   proxy: RunningProxy;
   #configured: readonly unknown[] = [];
 
-  constructor({ maxAgeMs = MINUTE }: { readonly maxAgeMs?: number } = {}) {
+  constructor(o: { readonly maxAgeMs?: number; readonly maxContentAgeMs?: number } = {}) {
+    const { maxAgeMs = MINUTE, maxContentAgeMs = maxAgeMs } = o;
     this.maxAgeMs = maxAgeMs;
+    this.maxContentAgeMs = maxContentAgeMs;
     this.proxy = this.#create();
   }
 
@@ -225,6 +228,7 @@ export class ProxyBench {
       room: { touch: (digest) => this.room.touch(digest) },
       inForce: () => this.#inForce(),
       maxAgeMs: this.maxAgeMs,
+      maxContentAgeMs: this.maxContentAgeMs,
       turns: noTurns,
       tellVerified: (digest, { size }) => this.toldVerified.push([digest, size]),
       state: createMemoryState<Remembered>({ clock: this.clock, log: silentLog }),

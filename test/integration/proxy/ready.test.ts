@@ -212,6 +212,31 @@ describe("it holds no longer than the long way would find it", () => {
     expect(byTag()).toBeUndefined();
   });
 
+  test("C4 where those who write tell of it, a digest counts for longer than a tag, which a HEAD may know better of", async () => {
+    bench = new ProxyBench({ maxAgeMs: 5_000, maxContentAgeMs: MINUTE });
+    const image = push();
+    await pull(image);
+    bench.clock.advance(5_000);
+    expect(whichReady(image)).toEqual([false, true, true]);
+    bench.clock.advance(MINUTE - 5_001);
+    expect(whichReady(image)).toEqual([false, true, true]);
+    bench.clock.advance(1);
+    expect(whichReady(image)).toEqual(NONE);
+  });
+
+  test("where anything may have been written, everything ends, also what was being looked at meanwhile", async () => {
+    const image = push();
+    await pull(image);
+    bench.proxy.changed(undefined);
+    expect(whichReady(image)).toEqual(NONE);
+    const pulling = bench.get("docker.io/team/app:1");
+    bench.proxy.changed(undefined);
+    await pulling;
+    expect(byTag()).toBeUndefined();
+    await pull(image);
+    expect(whichReady(image)).toEqual(ALL);
+  });
+
   test("O3 a reload ends everything, also what was being looked at meanwhile", async () => {
     const image = push();
     await pull(image);

@@ -25,6 +25,7 @@ function atHand(): { put(repository: string, reference: Reference, bytes: Uint8A
     freshnessOf: () => FRESHNESS,
     inForce: () => IN_FORCE,
     maxAgeMs: MINUTE,
+    maxContentAgeMs: MINUTE,
     clock,
   });
   const facts: FreshnessFacts = {

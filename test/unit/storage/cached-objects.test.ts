@@ -108,3 +108,35 @@ test("of what others write too, nothing is older than it may be, absence include
   expect(await cached.get("a", o)).toEqual(bytes("2"));
   expect(await cached.get("b", o)).toEqual(bytes("2"));
 });
+
+test("what another process is known to have written is read again, and nothing else", async () => {
+  const { objects, reads } = watched();
+  const cached = createCachedObjects(objects);
+  for (const key of ["a", "b"]) await objects.put(key, bytes("old"), o);
+  for (const key of ["a", "b", "c"]) await cached.get(key, o);
+  for (const key of ["a", "b", "c"]) await objects.put(key, bytes("new"), o);
+  reads.length = 0;
+  cached.forget("a");
+  cached.forget("c");
+  expect(await cached.get("a", o)).toEqual(bytes("new"));
+  expect(await cached.get("b", o)).toEqual(bytes("old"));
+  expect(await cached.get("c", o)).toEqual(bytes("new"));
+  expect(reads).toEqual(["a", "c"]);
+});
+
+test("where anything may have been written, everything is read again, also what was being read meanwhile", async () => {
+  const { objects, reads, hold } = watched();
+  const cached = createCachedObjects(objects);
+  await objects.put("a", bytes("old"), o);
+  await cached.get("a", o);
+  await cached.get("absent", o);
+  const release = hold();
+  const slow = cached.get("b", o);
+  cached.forget();
+  release();
+  await slow;
+  for (const key of ["a", "b", "absent"]) await objects.put(key, bytes("new"), o);
+  reads.length = 0;
+  for (const key of ["a", "b", "absent"]) expect(await cached.get(key, o)).toEqual(bytes("new"));
+  expect(reads).toEqual(["a", "b", "absent"]);
+});

@@ -35,7 +35,7 @@ export interface Prepared {
   readonly subjects: readonly Subject[];
   /** Whose spread tells how noisy the machine is, and in what. */
   readonly control?: { readonly server: string; readonly metric: Metric };
-  /** Rounds that do not count: 1 where servers live through all rounds, and have to become warm. */
+  /** Rounds that do not count: at least 1 where servers live through all rounds, and have to become warm. */
   readonly warmUps: number;
 }
 

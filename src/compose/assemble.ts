@@ -40,6 +40,7 @@ import { createRecentRequests } from "../telemetry/recent-requests.ts";
 import { teeTrails } from "../telemetry/tee-trails.ts";
 import { createUpstream, type UpstreamDeps } from "../upstream/create.ts";
 import type { QuotaRecord } from "../upstream/quota-book.ts";
+import { ReceiveMemory } from "../upstream/receive-memory.ts";
 import { createUpstreams } from "../upstream/upstreams.ts";
 import type { OnStop } from "./closers.ts";
 import { joinFleet, type Membership } from "./fleet.ts";
@@ -186,6 +187,7 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     credentialObserver: metrics,
     limits: config.limits,
     proxies,
+    memory: new ReceiveMemory(),
   };
   const upstreams = createUpstreams({
     create: (upstream) => createUpstream(upstream, upstreamDeps),

@@ -199,6 +199,8 @@ export class Download {
       over.abort(NO_MORE);
       signal.removeEventListener("abort", onAbort);
       body.destroy();
+      // Whoever had the last chunk is done with it: others may have its memory.
+      chunks.return?.().catch(() => {});
     }
   }
 }

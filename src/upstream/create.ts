@@ -25,6 +25,7 @@ import { FirstLogins } from "./first-logins.ts";
 import { headManifest } from "./manifest-calls.ts";
 import type { QuotaContext, Quotas } from "./quota.ts";
 import { createQuotas } from "./quotas.ts";
+import type { ReceiveMemory } from "./receive-memory.ts";
 import { RegistryCalls } from "./registry-calls.ts";
 import { TokenService } from "./tokens.ts";
 import { createTransport, type Lookup } from "./transport.ts";
@@ -48,6 +49,8 @@ export interface UpstreamDeps {
   readonly lookup?: Lookup;
   /** The environment's, for upstreams without a proxy of their own. */
   readonly proxies?: EnvironmentProxies | undefined;
+  /** What the connections of all upstreams share; each has its own if left out. */
+  readonly memory?: ReceiveMemory;
   /** Made for a host that a client named: the registry must then have public addresses only. */
   readonly dynamic?: boolean;
 }
@@ -132,6 +135,7 @@ export function createEndpoint(
     maxHeaderBytes: limits.responseHeaders,
     lookup: deps.lookup,
     proxies: deps.proxies,
+    memory: deps.memory,
   });
   const breakers = new Breakers({ upstream: name, registry: endpoint.url.origin, clock, random, observer });
   const exchange = new Exchange({ upstream: name, registry: endpoint.url, transport, breakers, clock, observer });

@@ -6,8 +6,9 @@ import type { Clock } from "../base/clock.ts";
 import type { ProxyConfig, UpstreamConfig } from "../config/types.ts";
 import type { ConnectRules } from "./connect-rule.ts";
 import type { Destination, Egress } from "./egress.ts";
+import type { LargeReads } from "./large-reads.ts";
 import type { Lookup, ResolvedAddress, Side } from "./transport.ts";
-import { AddressRefusedError, ProxyError } from "./transport-error.ts";
+import { AddressRefusedError, asError, ProxyError } from "./transport-error.ts";
 import { openTunnel } from "./tunnel.ts";
 
 /** Node kills an attempt at one of several addresses after 250 ms, which is less than a far registry's handshake takes. */
@@ -19,6 +20,7 @@ export interface ConnectorOptions {
   readonly registry: string;
   readonly clock: Clock;
   readonly rules: ConnectRules;
+  readonly reads: LargeReads;
   readonly egress: Egress;
   readonly resolve: Lookup;
 }
@@ -54,8 +56,18 @@ export function createConnector(options: ConnectorOptions, side: Side): Connecto
     autoSelectFamilyAttemptTimeout: ADDRESS_ATTEMPT_MS,
   };
   const tls = readTls(upstream);
+  const straight = { ...common, lookup: asNodes(judged) };
+  // Behind TLS bytes come in records of 16 KiB at most, however they are read.
+  const inTheClear: Connector = (target, callback) => {
+    const reading = options.reads.connection();
+    buildConnector({ ...straight, ...reading.options })(target, (...connected) => {
+      const [, socket] = connected;
+      if (socket !== null) reading.attach(socket);
+      callback(...connected);
+    });
+  };
   const connectors = (certificate: ClientCertificate): Readonly<Record<"straight" | "throughTunnel", Connector>> => ({
-    straight: buildConnector({ ...tls, ...certificate, ...common, lookup: asNodes(judged) }),
+    straight: buildConnector({ ...tls, ...certificate, ...straight }),
     throughTunnel: buildConnector({ ...tls, ...certificate, ...common }),
   });
   const toRegistry = connectors(side === "own" ? readClientCertificate(upstream) : {});
@@ -114,7 +126,8 @@ export function createConnector(options: ConnectorOptions, side: Side): Connecto
     }
     const proxy = egress.proxyFor(destinationOf(target));
     if (proxy === undefined) {
-      connectorsFor(target).straight(target, callback);
+      const connect = target.protocol === "http:" ? inTheClear : connectorsFor(target).straight;
+      connect(target, callback);
       return;
     }
     throughProxy(target, proxy, literal).then(
@@ -160,10 +173,6 @@ function asNodes(lookup: Lookup): LookupFunction {
 
 function noAddress(hostname: string): Error {
   return new Error(`${hostname} has no address`);
-}
-
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
 }
 
 /** The operator's CAs count beside the usual ones, and everywhere. Throws with the key when its file cannot be read. */

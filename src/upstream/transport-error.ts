@@ -95,3 +95,7 @@ function codeOf(error: unknown): string {
   }
   return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "unknown";
 }
+
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

@@ -1,14 +1,17 @@
 import { promises as dns } from "node:dns";
 import type { Readable } from "node:stream";
-import { Agent, type buildConnector, Dispatcher } from "undici";
+import { Agent, type buildConnector, type Dispatcher } from "undici";
 import type { Clock } from "../base/clock.ts";
 import { withDeadline } from "../base/deadline.ts";
 import type { EnvironmentProxies, UpstreamConfig } from "../config/types.ts";
 import type { ConnectRules } from "./connect-rule.ts";
 import { createEgress, type Egress } from "./egress.ts";
 import { type HeaderView, headerView } from "./header-view.ts";
+import { type BodyOnItsWay, LargeReads } from "./large-reads.ts";
+import { ReceiveMemory } from "./receive-memory.ts";
+import { ResponseBody } from "./response-body.ts";
 import { createConnector } from "./transport-connect.ts";
-import { HeadersLateError, TooManyHeadersError, transportError } from "./transport-error.ts";
+import { asError, HeadersLateError, TooManyHeadersError, transportError } from "./transport-error.ts";
 import { proxyAuthorization, refusal } from "./tunnel.ts";
 
 /** Real registries send under 60; parsing and keeping thousands serves nobody but an attacker. */
@@ -49,7 +52,10 @@ export interface TransportRequest {
 export interface TransportResponse {
   readonly status: number;
   readonly headers: HeaderView;
-  /** Raw bytes, never decompressed; fails with {@link UpstreamError}. Whoever gets the response consumes, destroys or discards it. */
+  /**
+   * Raw bytes, never decompressed; fails with {@link UpstreamError}. **A piece is valid until the next is asked for.** Whoever
+   * gets the response consumes, destroys or discards it.
+   */
   readonly body: Readable;
   /** Throws the rest of the body away: read to its end if that is near, so that the connection can be used again. Repeatable. */
   discard(): void;
@@ -81,6 +87,8 @@ export interface TransportOptions {
   readonly lookup?: Lookup | undefined;
   /** Counts where the upstream has no proxy of its own. */
   readonly proxies?: EnvironmentProxies | undefined;
+  /** What all transports of a process should share; one of its own if left out. */
+  readonly memory?: ReceiveMemory | undefined;
 }
 
 const systemLookup: Lookup = (hostname) => dns.lookup(hostname, { all: true });
@@ -93,6 +101,8 @@ export function createTransport(options: TransportOptions): Transport {
 class UndiciTransport implements Transport {
   readonly #options: TransportOptions;
   readonly #egress: Egress;
+  readonly #memory: ReceiveMemory;
+  readonly #reads: LargeReads;
   readonly #agents: Readonly<Record<Side, Readonly<Record<Lane, Agent>>>>;
 
   constructor(options: TransportOptions) {
@@ -112,7 +122,14 @@ class UndiciTransport implements Transport {
         keepAliveTimeout: KEEP_ALIVE_MS,
       });
     this.#egress = createEgress(options.upstream.proxy, options.proxies);
-    const connecting = { ...options, egress: this.#egress, resolve: options.lookup ?? systemLookup };
+    this.#memory = options.memory ?? new ReceiveMemory();
+    this.#reads = new LargeReads(this.#memory);
+    const connecting = {
+      ...options,
+      reads: this.#reads,
+      egress: this.#egress,
+      resolve: options.lookup ?? systemLookup,
+    };
     const own = createConnector(connecting, "own");
     const foreign = createConnector(connecting, "foreign");
     this.#agents = {
@@ -128,46 +145,47 @@ class UndiciTransport implements Transport {
     const proxy = url.protocol === "http:" ? this.#egress.proxyFor(url) : undefined;
     const target = `${url.pathname}${url.search}`;
     const fail = (error: unknown): unknown => (signal.aborted ? signal.reason : transportError(name, url, error));
-    const dispatcher = new WatchedDispatcher(this.#agents[request.side][request.lane], {
-      clock: this.#options.clock,
-      headersMs: Math.max(timeouts.headersMs, request.headersMs ?? 0),
-      received: (bytes) => request.received(bytes),
-      fail,
-    });
     return new Promise((resolve, reject) => {
-      // undici looks at the signal only once the request has a connection; who waits for one must be able to leave.
-      const onAbort = (): void => reject(signal.reason);
+      // undici knows no signal, and who waits for a connection must be able to leave.
+      const onAbort = (): void => {
+        reception.abort(signal.reason);
+        reject(signal.reason);
+      };
+      const reception = new Reception({
+        clock: this.#options.clock,
+        memory: this.#memory,
+        reads: this.#reads,
+        headersMs: Math.max(timeouts.headersMs, request.headersMs ?? 0),
+        received: (bytes) => request.received(bytes),
+        fail,
+        failed: reject,
+        over: () => signal.removeEventListener("abort", onAbort),
+        method: request.method,
+        answered: ({ status, headers, body }) => {
+          const throwAway = (): void => discard(body, this.#options.clock);
+          if (proxy !== undefined && status === PROXY_REFUSES) {
+            throwAway();
+            reject(fail(refusal(proxy.url.host, url.host, status)));
+            return;
+          }
+          resolve({ status, headers, body, discard: throwAway });
+        },
+      });
       signal.addEventListener("abort", onAbort, { once: true });
       if (signal.aborted) {
         onAbort();
         return;
       }
-      dispatcher
-        .request({
+      this.#agents[request.side][request.lane].dispatch(
+        {
           origin: url.origin,
           path: proxy === undefined ? target : `${url.origin}${target}`,
           method: request.method,
           headers: proxy === undefined ? request.headers : { ...request.headers, ...proxyAuthorization(proxy) },
           body: request.body ?? null,
-          signal,
-        })
-        .finally(() => signal.removeEventListener("abort", onAbort))
-        .then(
-          ({ statusCode, headers, body }) => {
-            if (proxy !== undefined && statusCode === PROXY_REFUSES) {
-              discard(body, this.#options.clock);
-              reject(fail(refusal(proxy.url.host, url.host, statusCode)));
-              return;
-            }
-            resolve({
-              status: statusCode,
-              headers: headerView(headers),
-              body,
-              discard: () => discard(body, this.#options.clock),
-            });
-          },
-          (error) => reject(fail(error)),
-        );
+        },
+        reception,
+      );
     });
   }
 
@@ -177,68 +195,94 @@ class UndiciTransport implements Transport {
   }
 }
 
-function discard(body: Dispatcher.ResponseData["body"], clock: Clock): void {
+/** Throws the rest of a body away: read to its end if that is near, so that the connection can be used again. */
+function discard(body: ResponseBody, clock: Clock): void {
+  if (body.destroyed || body.readableFlowing === true) {
+    return;
+  }
+  if ((body.length ?? 0) > DISCARD_BYTES) {
+    body.destroy();
+    return;
+  }
   const late = withDeadline(new AbortController().signal, DISCARD_MS, clock);
-  body.on("error", () => {});
-  body
-    .dump({ limit: DISCARD_BYTES, signal: late.signal })
-    .catch(() => {})
-    .finally(() => late.clear());
+  const end = (): void => void body.destroy();
+  late.signal.addEventListener("abort", end, { once: true });
+  let bytes = 0;
+  body.on("data", (piece: Uint8Array) => {
+    bytes += piece.length;
+    if (bytes > DISCARD_BYTES) {
+      body.destroy();
+    }
+  });
+  body.once("close", () => {
+    // A signal with a listener is kept, and what the listener knows.
+    late.signal.removeEventListener("abort", end);
+    late.clear();
+    body.release();
+  });
 }
 
-interface Watch {
+interface ReceptionOptions {
   readonly clock: Clock;
+  readonly memory: ReceiveMemory;
+  readonly reads: LargeReads;
+  readonly method: TransportRequest["method"];
+  /** For the headers as a whole, milliseconds. */
   readonly headersMs: number;
   received(bytes: number): void;
-  /** What the reader of the body is told instead of undici's error. */
+  /** What is told instead of undici's error. */
   fail(error: unknown): unknown;
+  answered(response: Omit<TransportResponse, "body" | "discard"> & { readonly body: ResponseBody }): void;
+  /** There will be no answer. */
+  failed(error: unknown): void;
+  /** Nothing is left that an abort could end. Called once. */
+  over(): void;
 }
 
-/** Lets one request go through an agent under a {@link WatchedHandler}. */
-class WatchedDispatcher extends Dispatcher {
-  readonly #agent: Agent;
-  readonly #watch: Watch;
-
-  constructor(agent: Agent, watch: Watch) {
-    super();
-    this.#agent = agent;
-    this.#watch = watch;
-  }
-
-  override dispatch(options: Dispatcher.DispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    return this.#agent.dispatch(options, new WatchedHandler(handler, this.#watch));
-  }
-}
-
-/** Adds to a request: a deadline for the headers as a whole, a bound on their number, a count of the body's bytes. */
-class WatchedHandler implements Dispatcher.DispatchHandler {
-  readonly #handler: Dispatcher.DispatchHandler;
-  readonly #watch: Watch;
+/**
+ * Takes one response from undici: with a deadline for the headers as a whole, a bound on their number and a count of the
+ * body's bytes. undici's own `request` makes a body that keeps the connection's memory, which is used again here.
+ */
+class Reception implements Dispatcher.DispatchHandler {
+  readonly #o: ReceptionOptions;
+  #controller: Dispatcher.DispatchController | undefined;
+  #body: ResponseBody | undefined;
+  #onItsWay: BodyOnItsWay | undefined;
+  #aborted: { readonly reason: unknown } | undefined;
   #stopWaiting = (): void => {};
 
-  constructor(handler: Dispatcher.DispatchHandler, watch: Watch) {
-    this.#handler = handler;
-    this.#watch = watch;
+  constructor(o: ReceptionOptions) {
+    this.#o = o;
+  }
+
+  /** The body, if there is one already, fails with the reason. */
+  abort(reason: unknown): void {
+    this.#aborted = { reason };
+    if (this.#body === undefined) this.#controller?.abort(asError(reason));
+    else this.#body.destroy(asError(reason));
   }
 
   // Called when the request goes out on a connection: waiting for one is not the upstream's slowness.
-  onRequestStart(controller: Dispatcher.DispatchController, context: unknown): void {
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#aborted !== undefined) {
+      controller.abort(asError(this.#aborted.reason));
+      return;
+    }
     this.#stopWaiting();
-    const late = withDeadline(new AbortController().signal, this.#watch.headersMs, this.#watch.clock);
+    const late = withDeadline(new AbortController().signal, this.#o.headersMs, this.#o.clock);
     const onLate = (): void => controller.abort(new HeadersLateError());
     late.signal.addEventListener("abort", onLate, { once: true });
     this.#stopWaiting = () => {
       late.signal.removeEventListener("abort", onLate);
       late.clear();
     };
-    this.#handler.onRequestStart?.(controller, context);
   }
 
   onResponseStart(
     controller: Dispatcher.DispatchController,
     status: number,
     headers: Dispatcher.ResponseData["headers"],
-    message?: string,
   ): void {
     if (status < 200) {
       return;
@@ -252,21 +296,39 @@ class WatchedHandler implements Dispatcher.DispatchHandler {
       controller.abort(new TooManyHeadersError(MAX_HEADER_LINES));
       return;
     }
-    this.#handler.onResponseStart?.(controller, status, headers, message);
+    const view = headerView(headers);
+    const length = this.#o.method === "HEAD" ? 0 : lengthIn(view);
+    this.#onItsWay = this.#o.reads.bodyBegins(length, () => controller.paused);
+    const body = new ResponseBody(controller, length, this.#o.memory);
+    body.once("close", () => this.#o.over());
+    this.#body = body;
+    this.#o.answered({ status, headers: view, body });
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
-    this.#watch.received(chunk.byteLength);
-    this.#handler.onResponseData?.(controller, chunk);
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#o.received(chunk.byteLength);
+    this.#onItsWay?.took(chunk.byteLength);
+    this.#body?.gather(chunk);
   }
 
-  onResponseEnd(...args: Parameters<NonNullable<Dispatcher.DispatchHandler["onResponseEnd"]>>): void {
-    this.#handler.onResponseEnd?.(...args);
+  onResponseEnd(): void {
+    this.#onItsWay?.ended();
+    this.#body?.complete();
   }
 
-  onResponseError(controller: Dispatcher.DispatchController, error: Error): void {
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     this.#stopWaiting();
-    const told = this.#watch.fail(error);
-    this.#handler.onResponseError?.(controller, told instanceof Error ? told : error);
+    const told = this.#o.fail(error);
+    if (this.#body !== undefined) {
+      this.#body.destroy(told instanceof Error ? told : error);
+    } else {
+      this.#o.over();
+      this.#o.failed(told);
+    }
   }
+}
+
+function lengthIn(headers: HeaderView): number | undefined {
+  const header = headers.get("content-length") ?? "";
+  return /^\d{1,15}$/.test(header) ? Number(header) : undefined;
 }

@@ -35,13 +35,17 @@ export async function beforeDeadline<T>(
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const { signal, clear } = withDeadline(o.signal, ms, o.clock);
+  let onAbort = (): void => {};
   try {
     return await new Promise<T>((resolve, reject) => {
-      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+      onAbort = () => reject(signal.reason);
+      signal.addEventListener("abort", onAbort, { once: true });
       signal.throwIfAborted();
       work(signal).then(resolve, reject);
     });
   } finally {
+    // Node keeps such a signal for ever while somebody listens to it.
+    signal.removeEventListener("abort", onAbort);
     clear();
   }
 }

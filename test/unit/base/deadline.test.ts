@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { beforeDeadline, DeadlineError, withDeadline } from "../../../src/base/deadline.ts";
 import { systemClock } from "../../../src/base/system-clock.ts";
@@ -46,6 +47,17 @@ describe("work that has until a deadline", () => {
     expect(await beforeDeadline(100, o, async () => "done")).toBe("done");
     await expect(beforeDeadline(100, o, () => Promise.reject(new Error("failed")))).rejects.toThrow("failed");
     expect(vi.getTimerCount()).toBe(0);
+  });
+
+  test("leaves nobody listening to its signal, which Node would then keep for ever", async () => {
+    const signals: AbortSignal[] = [];
+    await beforeDeadline(100, o, async (signal) => signals.push(signal));
+    const failing = beforeDeadline(100, o, async (signal) => {
+      signals.push(signal);
+      throw new Error("failed");
+    });
+    await expect(failing).rejects.toThrow("failed");
+    expect(signals.map((signal) => getEventListeners(signal, "abort"))).toEqual([[], []]);
   });
 
   test("is not waited for any longer, whether or not it heeds the signal", async () => {

@@ -64,7 +64,7 @@ export class LargeReads {
             }
             const left = inPassing && !socket.destroyed ? socket.read() : null;
             if (left !== null) socket.unshift(Buffer.from(left));
-            return socket.readableLength < socket.readableHighWaterMark;
+            return !connection.paused() && socket.readableLength < socket.readableHighWaterMark;
           },
         },
       },

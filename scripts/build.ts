@@ -73,7 +73,7 @@ const out = resolve(path("."), flags.out);
 // A build starts from nothing, so that a deleted source file leaves no compiled one behind.
 rmSync(out, { recursive: true, force: true });
 await build({
-  input: path("src/main.ts"),
+  input: { main: path("src/main.ts"), "hash-thread": path("src/storage/hash-thread.ts") },
   platform: "node",
   external: WHERE_CONFIGURED,
   resolve: { alias: { undici: path("scripts/undici-parts.js") } },

@@ -23,6 +23,7 @@ import { hearVerified, tellVerified } from "../proxy/told-verified.ts";
 import { Savings } from "../proxy/upkeep/savings.ts";
 import type { Explanations } from "../proxy/upkeep/upkeep.ts";
 import { openState } from "../state/open-state.ts";
+import { createFileHashes } from "../storage/file-hashes.ts";
 import { repositoryPart } from "../storage/layout.ts";
 import { openStorage, SHARED_AGE_MS, type Storage } from "../storage/open-storage.ts";
 import { createParkedCredentials } from "../storage/parked-credentials.ts";
@@ -217,9 +218,12 @@ export async function assemble(config: Config, deps: AssembleDeps, onStop: OnSto
     worker,
     onStop,
   );
+  const hashes = createFileHashes({ clock, log });
+  onStop(() => hashes.close());
   const fills = createFills({
     store: blobs,
     spool,
+    hashes,
     room: fillRoom,
     clock,
     random,

@@ -1,11 +1,14 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { NO_MORE } from "../base/no-more.ts";
+import { waitFor } from "../base/wait-for.ts";
 import { createHasher, type Digest, digestAlgorithm, type Hasher } from "../oci/digest.ts";
+import type { FileHash, FileHashes } from "../storage/file-hashes.ts";
 import type { SpoolFile, SpoolNote } from "../storage/spool.ts";
 import { LATE, waitAtMost } from "./background.ts";
 import { Bell } from "./fill-bell.ts";
 import { FillStoppedError } from "./fill-errors.ts";
+import { hashFile } from "./fill-hash.ts";
 import type { FillMemory } from "./fill-memory.ts";
 import type { FillTuning } from "./fill-tuning.ts";
 import { FillWindow } from "./fill-window.ts";
@@ -26,6 +29,7 @@ export interface FillContentOptions {
   readonly digest: Digest;
   readonly memory: FillMemory;
   readonly tuning: FillTuning;
+  readonly hashes: Pick<FileHashes, "begin"> | undefined;
   readonly clock: Clock;
   readonly log: Log;
   readonly note: (mark: number) => SpoolNote;
@@ -59,6 +63,10 @@ export class FillContent {
   #writer: FillWriter | undefined;
   /** Whether what is received still goes to the file. */
   #spooling = false;
+  /** What hashes the file, where the window does not. */
+  #apart: FileHash | undefined;
+  /** While the window takes up hashing, nothing of it may go. */
+  #catchingUp: { readonly done: Promise<void>; readonly stop: AbortController } | undefined;
   /** At the end of a file that ends early. */
   #hashAtWritten: Hasher | undefined;
   #removing: Promise<void> | undefined;
@@ -134,18 +142,31 @@ export class FillContent {
       note: this.#o.note,
       rescue: this.#o.rescue,
       onWritten: () => {
+        this.#apart?.advance(this.written);
         this.#o.onSpooled(this.written);
         this.trim();
         this.room.ring();
       },
       onLost: (error) => this.#stream(error),
     });
+    this.hashApart();
   }
 
   /** There is no file, or it is not to be kept. */
   stream(error: unknown): void {
     this.#writer?.stop();
     this.#stream(error);
+  }
+
+  /** Lets a large blob be hashed beside everything else, where that can be had. For when its size or its file comes to be known. */
+  hashApart(): void {
+    const { digest, tuning, hashes } = this.#o;
+    const large = this.total !== undefined && this.total >= tuning.hashApartBytes;
+    // What was hashed before the window is not thrown away.
+    if (!large || this.#window.start > 0 || this.#apart !== undefined || this.#catchingUp !== undefined) return;
+    if (!this.#spooling || this.#file === undefined) return;
+    this.#apart = hashes?.begin(this.#file.path, digestAlgorithm(digest));
+    if (this.#apart !== undefined) this.#window.leaveHashing();
   }
 
   /** Copies the chunk, and tells the readers of it soon. */
@@ -174,9 +195,26 @@ export class FillContent {
     if (this.#spooling) this.#writer?.write(this.#window.end);
   }
 
-  /** Whether what has been received is the blob. */
-  isWhole(): boolean {
-    return this.#window.hashAt(this.#window.end).digest() === this.#o.digest;
+  /** Whether what has been received is the blob. Nothing may come meanwhile. */
+  async isWhole(): Promise<boolean> {
+    const { digest, log } = this.#o;
+    if (this.#apart !== undefined) {
+      this.#write();
+      await this.#writer?.drained();
+    }
+    // The file may have been lost at its last bytes.
+    if (this.#apart !== undefined) {
+      try {
+        const hashed = await this.#apart.digest(this.received);
+        this.#stopHashing();
+        return hashed === digest;
+      } catch (error) {
+        log.debug({ digest, err: error }, "a blob is hashed again, since its file could not be hashed meanwhile");
+        this.#hashHere();
+      }
+    }
+    await this.#catchingUp?.done;
+    return this.#window.hashAt(this.#window.end)?.digest() === digest;
   }
 
   /** Lets the readers have everything: {@link isWhole} said yes. */
@@ -209,6 +247,7 @@ export class FillContent {
   async reset(): Promise<void> {
     this.#writer?.stop();
     await this.#writer?.settled();
+    this.#stopHashing();
     this.#window.trim(this.#window.end);
     if (this.#file !== undefined && this.#spooling) {
       this.spool(this.#file, 0);
@@ -231,15 +270,17 @@ export class FillContent {
     return this.#window.slice(from, to);
   }
 
-  /** A hasher that has seen the first `at` bytes, where that is known without reading them. */
-  hashAt(at: number): Hasher | undefined {
+  /** A hasher that has seen the first `at` bytes, where that is, or will be, known. */
+  async hashAt(at: number): Promise<Hasher | undefined> {
     if (at === 0) return this.#newHash();
+    await this.#catchingUp?.done;
     if (at === this.written && this.#hashAtWritten !== undefined) return this.#hashAtWritten.copy();
     return at >= this.#window.start && at <= this.#window.end ? this.#window.hashAt(at) : undefined;
   }
 
   /** Forgets what nobody needs from memory any more. */
   trim(): void {
+    if (this.#catchingUp !== undefined) return;
     const { start, end } = this.#window;
     if (this.#spooling) {
       const oldest = end - this.#windowLimit();
@@ -261,13 +302,15 @@ export class FillContent {
         await this.room.next();
       } else {
         if (this.#window.end - this.#window.start < this.#windowLimit()) return;
-        await this.#waitForReaders(signal);
+        if (this.#catchingUp !== undefined) await waitFor(this.#catchingUp.done, signal);
+        else await this.#waitForReaders(signal);
       }
     }
   }
 
   /** Gives up the file: those who read it hold it themselves. What is in memory stays where there is nothing else. */
   async close(o: { readonly forget: boolean }): Promise<void> {
+    this.#stopHashing();
     if (o.forget) this.#window.trim(this.#window.end);
     const file = this.#file;
     this.#file = undefined;
@@ -295,9 +338,49 @@ export class FillContent {
     const { digest, log } = this.#o;
     log.warn({ digest, err: error }, "the spool cannot take the blob: it is passed on without being kept");
     this.#spooling = false;
-    this.#hashAtWritten = this.#window.hashAt(this.written);
+    if (this.#apart !== undefined) this.#hashHere();
+    else if (this.#catchingUp === undefined) this.#hashAtWritten = this.#window.hashAt(this.written);
     this.#removing = this.#file?.remove();
     this.room.ring();
+  }
+
+  /** The thread cannot have what is not in the file: what is, is hashed again. */
+  #hashHere(): void {
+    this.#apart?.end();
+    this.#apart = undefined;
+    const stop = new AbortController();
+    const done = this.#catchUp(stop.signal);
+    this.#catchingUp = { done, stop };
+    done.then(
+      () => {
+        this.#catchingUp = undefined;
+        this.room.ring();
+      },
+      // Told to whoever waits for it.
+      () => {},
+    );
+  }
+
+  async #catchUp(signal: AbortSignal): Promise<void> {
+    const hash = this.#newHash();
+    const file = this.#file;
+    if (file === undefined) throw new FillStoppedError("there is no file to hash");
+    file.hold();
+    try {
+      await hashFile(file, hash, this.#window.start, signal);
+    } finally {
+      await file.release();
+    }
+    signal.throwIfAborted();
+    this.#window.takeUpHashing(hash);
+    if (!this.#spooling) this.#hashAtWritten = this.#window.hashAt(this.written);
+  }
+
+  #stopHashing(): void {
+    this.#apart?.end();
+    this.#apart = undefined;
+    this.#catchingUp?.stop.abort(new FillStoppedError("nobody wants the hash any more"));
+    this.#catchingUp = undefined;
   }
 
   #publishSoon(): void {

@@ -95,9 +95,9 @@ export class FillReader implements ContentReader {
         this.#movedAtMs = clock.now();
         content.room.ring();
       }
-      const hash = this.#hash ?? content.hashAt(this.#at);
       this.#behind = true;
       content.room.ring();
+      const hash = this.#hash ?? (await content.hashAt(this.#at));
       yield* this.#o.elsewhere(this.#at, this.#o.end, hash);
     } finally {
       quiet();

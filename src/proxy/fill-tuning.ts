@@ -25,6 +25,8 @@ export interface FillTuning {
   readonly markBytes: number;
   /** A download that ends early with fewer bytes than this is not worth resuming. */
   readonly keepBytes: number;
+  /** Blobs of this size and more are hashed beside everything else: for smaller ones that takes longer than it saves. */
+  readonly hashApartBytes: number;
   /** A reader that has not moved for so long does not hold up a download that has no spool file. */
   readonly stuckReaderMs: number;
 }
@@ -41,5 +43,6 @@ export const FILL_TUNING: FillTuning = {
   verifyFirstBytes: 256 * KiB,
   markBytes: 64 * MiB,
   keepBytes: MiB,
+  hashApartBytes: 8 * MiB,
   stuckReaderMs: 30_000,
 };

@@ -4,8 +4,8 @@ import type { FillMemory } from "./fill-memory.ts";
 interface Block {
   readonly start: number;
   readonly buffer: Buffer;
-  /** Of all the bytes before `start`. */
-  readonly hashBefore: Hasher;
+  /** Of all the bytes before `start`, where they are hashed here. */
+  hashBefore: Hasher | undefined;
   length: number;
   /** Who is using the bytes; a dropped block is used again when nobody does. */
   pins: number;
@@ -20,12 +20,13 @@ export interface WindowSlice {
 
 /**
  * The end of what a fill has received: its last bytes, in blocks of memory shared by everybody who keeps up, and the
- * hash of everything up to there.
+ * hash of everything up to there, unless somebody else sees to that.
  */
 export class FillWindow {
   readonly #memory: FillMemory;
   readonly #blocks: Block[] = [];
-  readonly #hash: Hasher;
+  /** Undefined while somebody else hashes. */
+  #hash: Hasher | undefined;
   #end: number;
 
   /** `hash` has seen the first `start` bytes, or will have before the first append. */
@@ -52,19 +53,33 @@ export class FillWindow {
       const part = left.subarray(0, block.buffer.length - block.length);
       block.buffer.set(part, block.length);
       block.length += part.length;
-      this.#hash.update(part);
+      this.#hash?.update(part);
       this.#end += part.length;
       left = left.subarray(part.length);
     }
   }
 
-  /** A hasher that has seen the first `offset` bytes. `offset` is in the window. */
-  hashAt(offset: number): Hasher {
+  /** A hasher that has seen the first `offset` bytes, where they are hashed here. `offset` is in the window. */
+  hashAt(offset: number): Hasher | undefined {
     const block = this.#blockAt(offset);
-    if (block === undefined) return this.#hash.copy();
-    const hash = block.hashBefore.copy();
-    hash.update(block.buffer.subarray(0, offset - block.start));
+    if (block === undefined) return this.#hash?.copy();
+    const hash = block.hashBefore?.copy();
+    hash?.update(block.buffer.subarray(0, offset - block.start));
     return hash;
+  }
+
+  /** Somebody else hashes what comes. */
+  leaveHashing(): void {
+    this.#hash = undefined;
+  }
+
+  /** It is hashed here again: `hash`, ours from now on, has seen the bytes before {@link start}. */
+  takeUpHashing(hash: Hasher): void {
+    for (const block of this.#blocks) {
+      block.hashBefore = hash.copy();
+      hash.update(block.buffer.subarray(0, block.length));
+    }
+    this.#hash = hash;
   }
 
   /** The bytes from `from`, which is in the window, up to `to` or the end of their block. */
@@ -97,7 +112,7 @@ export class FillWindow {
     const block: Block = {
       start: this.#end,
       buffer: this.#memory.takeBlock(),
-      hashBefore: this.#hash.copy(),
+      hashBefore: this.#hash?.copy(),
       length: 0,
       pins: 0,
       dropped: false,

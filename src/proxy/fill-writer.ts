@@ -54,8 +54,13 @@ export class FillWriter {
   }
 
   /** Resolves when nothing is being written any more. */
-  async settled(): Promise<void> {
+  async drained(): Promise<void> {
     while (this.#writing !== undefined) await this.#writing;
+  }
+
+  /** Resolves when, in addition, nothing is being put on disk. */
+  async settled(): Promise<void> {
+    await this.drained();
     await this.#marking;
   }
 

@@ -27,6 +27,7 @@ import { readAlone } from "./fill-alone.ts";
 import { FillContent } from "./fill-content.ts";
 import { Download } from "./fill-download.ts";
 import { FillStoppedError, WrongContentError } from "./fill-errors.ts";
+import { hashFile } from "./fill-hash.ts";
 import type { FillMemory } from "./fill-memory.ts";
 import { Rate } from "./fill-rate.ts";
 import { FillReader } from "./fill-reader.ts";
@@ -36,9 +37,6 @@ import { FillSources } from "./fill-sources.ts";
 import type { FillTuning } from "./fill-tuning.ts";
 import type { FillTurn } from "./fill-turn.ts";
 import type { Fill, FillOutcome, FillsDeps } from "./fills.ts";
-
-/** Bytes read at a time when a leftover is hashed again. */
-const REHASH_BYTES = 1024 * 1024;
 
 export interface FillOptions {
   readonly domain: string;
@@ -117,6 +115,7 @@ export class RunningFill implements Fill {
       digest: o.digest,
       memory: o.memory,
       tuning: o.tuning,
+      hashes: o.deps.hashes,
       clock,
       log,
       note: (mark) => this.#note(mark),
@@ -291,7 +290,7 @@ export class RunningFill implements Fill {
       await content.waitForRoom(signal);
     }
     await this.#hashed;
-    if (!content.isWhole()) throw new WrongContentError(this.#download.upstream, this.#wrongBytes());
+    if (!(await content.isWhole())) throw new WrongContentError(this.#download.upstream, this.#wrongBytes());
     content.verify();
     await this.#filed;
     await this.#roomy;
@@ -373,21 +372,14 @@ export class RunningFill implements Fill {
   async #rehash(from: { readonly position: number; readonly hash: Hasher | undefined }): Promise<void> {
     const { file } = this.#content;
     if (from.hash === undefined || file === undefined) return;
-    const buffer = Buffer.allocUnsafeSlow(Math.min(REHASH_BYTES, Math.max(1, from.position)));
-    for (let at = 0; at < from.position; ) {
-      this.#stop.signal.throwIfAborted();
-      const part = buffer.subarray(0, from.position - at);
-      const got = await file.read(part, at);
-      if (got < part.length) throw new Error(`${file.path} ends before byte ${at + part.length}`);
-      from.hash.update(part);
-      at += part.length;
-    }
+    await hashFile(file, from.hash, from.position, this.#stop.signal);
   }
 
   #onTold(total: number | undefined, source: FillSource): void {
     this.#told = true;
     this.#source = source.key;
     this.#content.total = total;
+    this.#content.hashApart();
     this.#sendAhead();
     this.#content.changed.ring();
   }

@@ -9,6 +9,7 @@ import { waitFor } from "../base/wait-for.ts";
 import type { DownloadConfig } from "../config/types.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
+import type { FileHashes } from "../storage/file-hashes.ts";
 import type { Spool, SpoolLeftover } from "../storage/spool.ts";
 import { RunningFill } from "./fill.ts";
 import { FillStoppedError } from "./fill-errors.ts";
@@ -124,6 +125,8 @@ export interface FillObserver {
 export interface FillsDeps {
   readonly store: BlobStore;
   readonly spool: Spool;
+  /** What hashes large blobs; each fill does it by itself where it is left out. */
+  readonly hashes?: Pick<FileHashes, "begin"> | undefined;
   readonly room: Pick<Room, "reserve" | "emergency">;
   readonly clock: Clock;
   /** As `Math.random`; spreads the waiting times. */

@@ -13,6 +13,7 @@ import {
   type FillObserver,
   type FillOutcome,
   type Fills,
+  type FillsDeps,
 } from "../../src/proxy/fills.ts";
 import type { Room } from "../../src/proxy/room.ts";
 import type { BlobStore } from "../../src/storage/blob-store.ts";
@@ -34,6 +35,8 @@ export interface FillBenchOptions {
   readonly store?: BlobStore;
   /** Put around the real spool. */
   readonly spool?: (real: Spool) => Spool;
+  /** What hashes large blobs; nothing if left out. */
+  readonly hashes?: FillsDeps["hashes"];
   readonly room?: Pick<Room, "reserve" | "emergency">;
   /** The spool's folder; a new one if left out. */
   readonly dir?: string;
@@ -85,6 +88,7 @@ export class FillBench implements AsyncDisposable {
       {
         store: this.store,
         spool: this.spool,
+        hashes: o.hashes,
         clock: this.clock,
         random: o.random ?? (() => 0.5),
         log: silentLog,

@@ -10,8 +10,9 @@ import { digestOf } from "../../src/oci/digest.ts";
 import { FillStoppedError, WrongContentError } from "../../src/proxy/fill-errors.ts";
 import type { FillTuning } from "../../src/proxy/fill-tuning.ts";
 import { aloneTurns } from "../../src/proxy/fill-turn.ts";
-import { createFills, type Fill, type FillOutcome, type Fills } from "../../src/proxy/fills.ts";
+import { createFills, type Fill, type FillOutcome, type Fills, type FillsDeps } from "../../src/proxy/fills.ts";
 import { type BlobStore, StorageError, type StorageFault } from "../../src/storage/blob-store.ts";
+import { GrowingFile } from "../../src/storage/growing-file.ts";
 import type { Spool } from "../../src/storage/spool.ts";
 import { type AheadStore, withUploadAhead } from "./ahead-store.ts";
 import { type Answer, type BlobContent, ScriptedSource, seededBlob, upstreamError } from "./fill-sources.ts";
@@ -43,6 +44,7 @@ const TUNING: FillTuning = {
   verifyFirstBytes: 90,
   markBytes: 150,
   keepBytes: 50,
+  hashApartBytes: 100,
   stuckReaderMs: 1_000,
 };
 
@@ -80,6 +82,8 @@ class Schedule {
   /** Bounds and evicts what the store holds; other blobs crowd it. */
   readonly #bench: RoomBench;
   readonly #spool: Spool;
+  /** Set where large blobs are hashed beside everything else. */
+  readonly #hashes: FillsDeps["hashes"];
   readonly #sources: ScriptedSource[] = [];
   readonly #readers: ScheduledReader[] = [];
   readonly #fills: Fill[] = [];
@@ -111,6 +115,7 @@ class Schedule {
     this.#bench = new RoomBench({ store: this.#store, clock: this.#clock });
     this.#bench.room.start();
     this.#spool = spoolWithRoom(spool, () => this.#room);
+    this.#hashes = this.#chance(0.5) ? this.#fileHashes() : undefined;
     const abandon = this.#chance(0.1) ? { afterMs: this.#below(500) } : ("never" as const);
     if (abandon !== "never") this.#benign = false;
     this.#download = { rangeWaitMs: 0, minRate: 1, stalledAttempts: 20, abandon };
@@ -174,6 +179,7 @@ class Schedule {
       {
         store: this.#bench.room.blobs,
         spool: this.#spool,
+        hashes: this.#hashes,
         clock: this.#clock,
         random: this.#random,
         log: silentLog,
@@ -205,6 +211,32 @@ class Schedule {
       },
       TUNING,
     );
+  }
+
+  /** What hashes files, though not in a thread: it may be there or not, and fail in the end. */
+  #fileHashes(): NonNullable<FillsDeps["hashes"]> {
+    return {
+      begin: (path, algorithm) => {
+        if (this.#chance(0.1)) return undefined;
+        const file = new GrowingFile(path, algorithm, { buffer: Buffer.alloc(64) });
+        const fails = this.#chance(0.2);
+        let ended = false;
+        return {
+          advance: (to) => {
+            if (!ended) file.advance(to);
+          },
+          digest: async (to) => {
+            await nextTurn();
+            if (ended || fails) throw new Error("the thread has failed");
+            return file.digest(to);
+          },
+          end: () => {
+            if (!ended) file.close();
+            ended = true;
+          },
+        };
+      },
+    };
   }
 
   async #step(): Promise<void> {

@@ -36,7 +36,7 @@ describe("a window", () => {
     expect([window.start, window.end]).toEqual([start, 100]);
     expect(taken(window, start, 100).equals(bytes.subarray(start))).toBe(true);
     for (let at = start; at <= 100; at += 1) {
-      expect(window.hashAt(at).digest()).toBe(digestOf(bytes.subarray(0, at)));
+      expect(window.hashAt(at)?.digest()).toBe(digestOf(bytes.subarray(0, at)));
     }
   });
 
@@ -53,7 +53,7 @@ describe("a window", () => {
     expect([window.start, window.end, window.slice(100, 101)]).toEqual([100, 100, undefined]);
     window.append(bytes);
     expect(taken(window, 100, 200).equals(bytes)).toBe(true);
-    expect(window.hashAt(200).digest()).toBe(digestOf(Buffer.concat([bytes, bytes])));
+    expect(window.hashAt(200)?.digest()).toBe(digestOf(Buffer.concat([bytes, bytes])));
   });
 
   test("never uses memory again that somebody is still reading", () => {

@@ -1,14 +1,16 @@
 /** What the workers of a Weir have in memory, while others write what it rests on; the content itself stays held. */
+import { rm } from "node:fs/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type BlobOrigin, startBlobOrigin } from "../support/blob-origin.ts";
 import { type BlobContent, stampedBlob } from "../support/fill-sources.ts";
 import { expectStatus, hubUpstream } from "../support/hub-weir.ts";
 import { smallImage } from "../support/images.ts";
+import { fillsOver, metricOf } from "../support/metrics.ts";
 import { type HttpReply, httpRequest } from "../support/network.ts";
 import { until } from "../support/processes.ts";
 import { type HubDouble, startHubDouble } from "../support/registries/dockerhub.ts";
-import { heldBlobs } from "../support/store-files.ts";
-import { startWeir, type WeirProcess } from "../support/weir.ts";
+import { heldBlobs, layerLink } from "../support/store-files.ts";
+import { startWeir, type WeirProcess, workersOf } from "../support/weir.ts";
 
 const WHOLE_TEST_MS = 240_000;
 const TOKEN = "an-admin-token-of-some-length";
@@ -59,7 +61,8 @@ async function allHit(path: string): Promise<boolean> {
 /** Every worker has it in memory from then on. */
 async function warm(...paths: readonly string[]): Promise<void> {
   for (const path of paths) await until("all of them to have it", () => allHit(path));
-  // What one looks for while another one writes is not kept: nobody writes any more.
+  // What one looks for while another one writes is not kept; whoever has followed a download writes its link at the end.
+  await fillsOver(weir);
   for (let round = 0; round < 2; round += 1) {
     for (const path of paths) expect(await allHit(path)).toBe(true);
   }
@@ -107,6 +110,22 @@ test(
     hub.removeRepository("team/vault");
     expectStatus(404, await ask("2"));
     await allAnswer(404, held);
+  },
+  WHOLE_TEST_MS,
+);
+
+test(
+  "C4 when a worker has died that may have written, the others look anew",
+  async () => {
+    await warm(of("app"));
+    const [victim = 0] = await workersOf(weir);
+    origin.remove("app", blob);
+    await rm(layerLink(weir.root, "blobs.example/app", blob.digest));
+    process.kill(victim, "SIGKILL");
+    await until("it to be replaced", async () => {
+      return !(await workersOf(weir)).includes(victim) && (await metricOf(weir.adminUrl, "weir_workers")) === WORKERS;
+    });
+    await allAnswer(404, of("app"));
   },
   WHOLE_TEST_MS,
 );

@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -16,7 +16,7 @@ import { startHubDouble } from "../support/registries/dockerhub.ts";
 import { describeS3, objectsBelow, s3Config, s3Section } from "../support/s3-store.ts";
 import { heldBlobs, spooledFiles } from "../support/store-files.ts";
 import { toolTest } from "../support/tools.ts";
-import { startWeir, type WeirProcess } from "../support/weir.ts";
+import { startWeir, type WeirProcess, workersOf } from "../support/weir.ts";
 import { startWeirs } from "../support/weir-fleet.ts";
 
 const MiB = 1024 * 1024;
@@ -44,16 +44,6 @@ function start(more: Readonly<Record<string, unknown>> = {}): Promise<WeirProces
 
 function pull(weir: WeirProcess, blob: BlobContent) {
   return getBlob(`${weir.url}/v2/registry.example/app/blobs/${blob.digest}`);
-}
-
-/** The processes that a Weir has started. */
-async function workersOf(weir: WeirProcess): Promise<readonly number[]> {
-  const found: number[] = [];
-  for (const name of await readdir("/proc")) {
-    const status = /^\d+$/.test(name) ? await readFile(`/proc/${name}/status`, "utf8").catch(() => "") : "";
-    if (new RegExp(`^PPid:\\s+${weir.process.pid}$`, "m").test(status)) found.push(Number(name));
-  }
-  return found;
 }
 
 /** Begins pulls of one download: none of them comes when it is over. */

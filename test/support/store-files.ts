@@ -17,6 +17,12 @@ export function blobFile(root: string, digest: string): string {
   return join(root, "docker/registry/v2/blobs", algorithm, hex.slice(0, 2), hex, "data");
 }
 
+/** The link that says that a repository has a blob; `place` is `<upstream>/<repository>`. */
+export function layerLink(root: string, place: string, digest: string): string {
+  const [algorithm = "", hex = ""] = digest.split(":");
+  return join(root, "docker/registry/v2/repositories", place, "_layers", algorithm, hex, "link");
+}
+
 /** The digests of all blobs that have a file. */
 export async function heldBlobs(root: string): Promise<string[]> {
   return (await filesBelow(root)).flatMap((file) => {

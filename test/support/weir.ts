@@ -1,6 +1,6 @@
 /** The product as its users run it: a process of its own, started by the command line with a configuration file. */
 import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFailed } from "vitest";
 import { answers, hostNetwork, type Network } from "./network.ts";
@@ -132,4 +132,14 @@ export async function startWeir(stack: AsyncDisposableStack, options: WeirOption
   // Not in a hook: there no one test owns the process.
   if (expect.getState().currentTestName !== undefined) onTestFailed(() => console.log(weir.output()));
   return weir;
+}
+
+/** The processes that a Weir has started. */
+export async function workersOf(weir: WeirProcess): Promise<readonly number[]> {
+  const found: number[] = [];
+  for (const name of await readdir("/proc")) {
+    const status = /^\d+$/.test(name) ? await readFile(`/proc/${name}/status`, "utf8").catch(() => "") : "";
+    if (new RegExp(`^PPid:\\s+${weir.process.pid}$`, "m").test(status)) found.push(Number(name));
+  }
+  return found;
 }

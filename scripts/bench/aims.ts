@@ -6,6 +6,8 @@ export interface Aim {
   readonly of: string;
   readonly load: string;
   readonly server: string;
+  /** Another way to run it, which counts where it does better: as the peers are configured either way, it may be, too. */
+  readonly or?: string;
   readonly metric: Metric;
   /** With what it is compared: the best of these that was measured. Nothing: the value itself is the figure. */
   readonly beside?: readonly string[];
@@ -79,7 +81,9 @@ export const AIMS: readonly Aim[] = [
   { of: "start", load: "idle", server: "1 worker", metric: "listening ms", atMost: 250 },
   { of: "start", load: "idle", server: "1 worker", metric: "idle MiB", atMost: 90 },
   ...rate("instruments", "access log and traces, all", "requests/s", ["all off"], { "64 clients": 0.85 }),
-  ...rate("accel", "weir behind nginx", "GB/s", NGINX, { "1 client": 0.95, "8 clients": 0.95, "64 clients": 0.95 }),
+  ...rate("accel", "weir behind nginx", "GB/s", NGINX, { "1 client": 0.95, "8 clients": 0.95, "64 clients": 0.95 }).map(
+    (aim) => ({ ...aim, or: "weir behind nginx, tcp_nopush" }),
+  ),
 ];
 
 /**

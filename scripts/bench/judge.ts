@@ -5,6 +5,8 @@ import { type CaseResult, findRow, METRICS, type Metric, type Row, valuesOf } fr
 /** What became of an aim. */
 export interface Verdict {
   readonly aim: Aim;
+  /** Whose figure it is. */
+  readonly server: string;
   /** Undefined where what it needs was not measured. */
   readonly figure: Figure | undefined;
   /** With what it was compared. */
@@ -18,16 +20,16 @@ export function judge({ name, rows }: CaseResult, aims: readonly Aim[]): Verdict
 }
 
 function verdictOf(aim: Aim, rows: readonly Row[]): Verdict {
-  const { load, server, metric, beside, besideLoad = load, as = "ratio", atLeast, atMost } = aim;
-  const of = measured(rows, load, server, metric);
+  const { load, server, or = server, metric, beside, besideLoad = load, as = "ratio", atLeast, atMost } = aim;
+  const of = bestOf(rows, load, [server, or], metric);
   const peer = beside === undefined ? undefined : bestOf(rows, besideLoad, beside, metric);
   if (of === undefined || (beside !== undefined && peer === undefined)) {
-    return { aim, figure: undefined, beside: undefined, met: undefined };
+    return { aim, server, figure: undefined, beside: undefined, met: undefined };
   }
   const combine = as === "ratio" ? ratioOf : differenceOf;
-  const figure = peer === undefined ? figureOf(of) : combine(of, peer.values);
+  const figure = peer === undefined ? figureOf(of.values) : combine(of.values, peer.values);
   const met = (atLeast === undefined || figure.value >= atLeast) && (atMost === undefined || figure.value <= atMost);
-  return { aim, figure, beside: peer?.server, met };
+  return { aim, server: of.server, figure, beside: peer?.server, met };
 }
 
 function measured(rows: readonly Row[], load: string, server: string, metric: Metric): readonly number[] | undefined {

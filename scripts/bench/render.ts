@@ -45,9 +45,9 @@ export function figuresTable({ rows }: CaseResult): Table {
 /** What was aimed at, and what became of it. */
 export function aimsTable(verdicts: readonly Verdict[], { withCase = false } = {}): Table {
   const header = ["load", "server", "what", "beside", "aim", "measured", "met"];
-  const rows = verdicts.map(({ aim, figure, beside, met }) => [
+  const rows = verdicts.map(({ aim, server, figure, beside, met }) => [
     aim.load,
-    aim.server,
+    server,
     TITLES[aim.metric] ?? aim.metric,
     beside ?? aim.beside?.join(" or ") ?? "",
     aimText(aim),

@@ -29,8 +29,8 @@ export interface Starter {
 }
 
 /** Some blobs before it counts: code is compiled and connections are open, as in a server that has run for a minute. */
-const WARM_UPS = 12;
-const WARM_UP_BYTES = 2 * MIB;
+const WARM_UPS = 8;
+const WARM_UP_BYTES = 16 * MIB;
 /** More than any of the servers takes for itself. */
 const PROCESS_BYTES = 512 * MIB;
 /** At a time, as a docker pull has it. */

@@ -108,7 +108,7 @@ export const REASONS: Readonly<Record<string, string>> = {
     "threads 11 %, and the rest of the main thread Node, which receives, sends and writes in pieces. Weir, its upstream and its client share two cores.",
   "cold-image": "As for `cold-1g`.",
   herd:
-    "The 50 clients take 13.4 GB together. Of a held blob two workers gave 64 clients 5.4 GB/s, 6.7 at best (`blob-large`): 2 s are the least for them, and half of what nginx takes " +
+    "The 50 clients take 13.4 GB together. Of a held blob two workers gave 64 clients 6.2 GB/s (`blob-large`): 2.2 s are the least for them, and half of what nginx takes " +
     "is less. Of the samples the kernel has 60 % (copying to sockets 15 %, out of files 8 %, wakeups 7 %), SHA-256 4 %, V8's threads 10 %: the second worker receives the blob " +
     "from the first, and hashes and writes it as well. Larger blocks for readers, and reads of the spool shared among them, made no difference that could be told from noise.",
   "herd-limited":
